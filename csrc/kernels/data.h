@@ -1,0 +1,88 @@
+/* Rows of a bp_array, of any layout, byte order and dtype, into padded rows of reals. */
+#ifndef BP_DATA_H
+#define BP_DATA_H
+
+#include "simd.h"
+
+ALWAYS_INLINE void copy_element(unsigned char *to, const char *from, size_t size, int swapped)
+{
+    if (!swapped) {
+        memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i < size; i++) to[i] = (unsigned char)from[size - 1 - i];
+}
+
+ALWAYS_INLINE real element(const bp_array *array, const char *p)
+{
+    unsigned char raw[8];
+    if (array->dtype == BP_FLOAT32) {
+        float single;
+        copy_element(raw, p, sizeof single, array->swapped);
+        memcpy(&single, raw, sizeof single);
+        return (real)single;
+    }
+    double wide;
+    copy_element(raw, p, sizeof wide, array->swapped);
+    memcpy(&wide, raw, sizeof wide);
+    return (real)wide;
+}
+
+ALWAYS_INLINE const char *row_of(const bp_array *array, int64_t row)
+{
+    return (const char *)array->data + row * array->row_stride;
+}
+
+/* The rows order[0..n), or first..first + n where order is NULL, into `out`, `stride` reals apart. */
+static void read_rows(real *out, int64_t stride, const bp_array *array, const int64_t *order, int64_t first, int64_t n)
+{
+    const int plain = array->dtype == (BP_REAL_BITS == 64 ? BP_FLOAT64 : BP_FLOAT32) && !array->swapped &&
+                      array->column_stride == (int64_t)sizeof(real);
+    for (int64_t r = 0; r < n; r++) {
+        const char *from = row_of(array, order ? order[r] : first + r);
+        real *to = out + r * stride;
+        if (plain) {
+            memcpy(to, from, (size_t)array->n_columns * sizeof(real));
+            continue;
+        }
+        for (int64_t j = 0; j < array->n_columns; j++) to[j] = element(array, from + j * array->column_stride);
+    }
+}
+
+/* The same for targets of k columns; labels become one-hot rows. Labels are looked at here, each time, because another
+ * thread may have changed them since they were checked. */
+static bp_status read_targets(real *out, int64_t stride, const bp_array *array, const int64_t *order, int64_t first, int64_t n,
+                              int64_t k)
+{
+    if (array->dtype != BP_INT64) {
+        read_rows(out, stride, array, order, first, n);
+        return BP_OK;
+    }
+    for (int64_t r = 0; r < n; r++) {
+        int64_t label;
+        memcpy(&label, row_of(array, order ? order[r] : first + r), sizeof label);
+        if (label < 0 || label >= k) return BP_E_LABEL;
+        memset(out + r * stride, 0, (size_t)k * sizeof(real));
+        out[r * stride + label] = 1;
+    }
+    return BP_OK;
+}
+
+/* Can rows first, first + 1, ... be used where they lie? */
+static int rows_in_place(const bp_array *array)
+{
+    const int64_t size = (int64_t)sizeof(real);
+    return array->dtype == (BP_REAL_BITS == 64 ? BP_FLOAT64 : BP_FLOAT32) && !array->swapped &&
+           array->column_stride == size && array->row_stride % size == 0 && (uintptr_t)array->data % sizeof(real) == 0;
+}
+
+/* The sum of the weights of n rows; n where there are none. */
+static double sum_of_weights(const bp_array *weight, const int64_t *order, int64_t first, int64_t n)
+{
+    if (!weight->data) return (double)n;
+    double sum = 0;
+    for (int64_t r = 0; r < n; r++) sum += (double)element(weight, row_of(weight, order ? order[r] : first + r));
+    return sum;
+}
+
+#endif

@@ -1,0 +1,163 @@
+/* Products of matrices. Every element of the result is ONE fma chain in increasing k, from its initial value, so tile sizes,
+ * blocks and threads cannot change its bits. */
+#ifndef BP_GEMM_H
+#define BP_GEMM_H
+
+#include "simd.h"
+
+/* c[i][j] = initial[i][j] + sum over l of a[i][l] b[l][j], for i < m, j < n, l < k.
+ * a[i][l] is a[i * a_row + l * a_column], so a transposed A costs nothing; an `initial` of stride 0 is a bias, NULL is zero.
+ * Where c_stride leaves room, whole vectors are stored: zeros go into the padding. */
+typedef struct product {
+    real *c;
+    int64_t c_stride;
+    const real *initial;
+    int64_t initial_stride;
+    const real *a;
+    int64_t a_row, a_column;
+    const real *b;
+    int64_t b_stride;
+    int64_t m, n, k;
+} product;
+
+/* Rows x vectors of the register tile: what leaves room for a row of B and one broadcast. */
+#if defined(BP_LEVEL_IS_avx512) || defined(BP_LEVEL_IS_neon)
+#define TILE_ROWS 8
+#define TILE_VECTORS 3
+#elif defined(BP_LEVEL_IS_avx2)
+#define TILE_ROWS 4
+#define TILE_VECTORS 3
+#else
+#define TILE_ROWS 4
+#define TILE_VECTORS 2
+#endif
+
+/* One tile at row i, column j. `rest` is the part of its last vector that is inside the matrix. */
+ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, const product *p, int64_t i, int64_t j)
+{
+    vec sum[TILE_ROWS][TILE_VECTORS];
+    const int last = vectors - 1;
+    const part rest = vpart_of(j + last * WIDTH, p->n);
+    const real *initial = p->initial ? p->initial + i * p->initial_stride + j : NULL;
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const real *from = initial + r * p->initial_stride + v * WIDTH;
+            sum[r][v] = !initial ? vset(0) : ragged && v == last ? vload_part(from, rest) : vload(from);
+        }
+    }
+    const real *a = p->a + i * p->a_row, *b = p->b + j;
+    for (int64_t l = 0; l < p->k; l++) {
+        vec row_of_b[TILE_VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            row_of_b[v] = ragged && v == last ? vload_part(b + v * WIDTH, rest) : vload(b + v * WIDTH);
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            const vec scalar = vset(a[r * p->a_row]);
+            UNROLL
+            for (int v = 0; v < vectors; v++) sum[r][v] = vfma(scalar, row_of_b[v], sum[r][v]);
+        }
+        a += p->a_column;
+        b += p->b_stride;
+    }
+    real *c = p->c + i * p->c_stride + j;
+    const int whole = !ragged || j + vectors * WIDTH <= p->c_stride;
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            if (v == last && !whole)
+                vstore_part(c + r * p->c_stride + v * WIDTH, sum[r][v], rest);
+            else
+                vstore(c + r * p->c_stride + v * WIDTH, sum[r][v]);
+        }
+    }
+}
+
+/* All tiles of a column panel `vectors` wide. */
+#define PANEL(vectors, ragged, suffix)                                                                                         \
+    NOINLINE void panel_##vectors##suffix(const product *p, int64_t j)                                                         \
+    {                                                                                                                          \
+        int64_t i = 0;                                                                                                         \
+        for (; i + TILE_ROWS <= p->m; i += TILE_ROWS) tile(TILE_ROWS, vectors, ragged, p, i, j);                               \
+        for (; i + 4 <= p->m; i += 4) tile(4, vectors, ragged, p, i, j);                                                       \
+        if (i + 2 <= p->m) {                                                                                                   \
+            tile(2, vectors, ragged, p, i, j);                                                                                 \
+            i += 2;                                                                                                            \
+        }                                                                                                                      \
+        if (i < p->m) tile(1, vectors, ragged, p, i, j);                                                                       \
+    }
+PANEL(1, 0, _whole)
+PANEL(2, 0, _whole)
+#if TILE_VECTORS > 2
+PANEL(3, 0, _whole)
+#endif
+#if WIDTH > 1
+PANEL(1, 1, _ragged)
+PANEL(2, 1, _ragged)
+PANEL(3, 1, _ragged)
+#endif
+
+typedef void (*panel_fn)(const product *, int64_t);
+
+static void multiply(const product *p)
+{
+#if WIDTH > 1
+    static const panel_fn panels[2][3] = {{panel_1_whole, panel_2_whole, panel_3_whole},
+                                          {panel_1_ragged, panel_2_ragged, panel_3_ragged}};
+#else
+    static const panel_fn panels[1][2] = {{panel_1_whole, panel_2_whole}};
+#endif
+    for (int64_t j = 0; j < p->n; j += TILE_VECTORS * WIDTH) {
+        int64_t vectors = (p->n - j + WIDTH - 1) / WIDTH;
+        if (vectors > TILE_VECTORS) vectors = TILE_VECTORS;
+        panels[p->n - j < vectors * WIDTH][vectors - 1](p, j);
+    }
+}
+
+/* out[j][i] = in[i][j], for i < m, j < n. */
+static void transpose(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m, int64_t n)
+{
+    enum { SIDE = 16 }; /* blocks, so that both sides stay in cache lines already met */
+    for (int64_t i0 = 0; i0 < m; i0 += SIDE)
+        for (int64_t j0 = 0; j0 < n; j0 += SIDE)
+            for (int64_t j = j0; j < n && j < j0 + SIDE; j++)
+                for (int64_t i = i0; i < m && i < i0 + SIDE; i++) out[j * out_stride + i] = in[i * in_stride + j];
+}
+
+/* ---- Dense layers: y = x W + b ---------------------------------------------------------------------------------------- */
+
+typedef struct dense_shape {
+    int64_t n, n_in, n_out;               /* rows, and the two widths */
+    int64_t in_stride, out_stride;        /* of x and dx, of y and dy */
+} dense_shape;
+
+static void dense_forward(real *y, const real *x, int64_t x_stride, const real *weight, const real *bias, const dense_shape *s)
+{
+    const product p = {y, s->out_stride, bias, 0, x, x_stride, 1, weight, s->n_out, s->n, s->n_out, s->n_in};
+    multiply(&p);
+}
+
+/* grad_weight += x^T dy, grad_bias += column sums of dy (unless NULL); `fresh` starts both at zero instead. */
+static void dense_backward_weight(real *grad_weight, real *grad_bias, const real *dy, const real *x, int64_t x_stride,
+                                  const dense_shape *s, int fresh)
+{
+    static const real one = 1;
+    const product by_weight = {grad_weight, s->n_out,      fresh ? NULL : grad_weight, s->n_out, x,    1, x_stride, dy,
+                               s->out_stride, s->n_in,     s->n_out,                   s->n};
+    multiply(&by_weight);
+    if (!grad_bias) return;
+    const product by_bias = {grad_bias, s->n_out, fresh ? NULL : grad_bias, 0, &one, 0, 0, dy, s->out_stride, 1, s->n_out, s->n};
+    multiply(&by_bias);
+}
+
+/* dx = dy W^T, from the transposed copy of the weight whose rows are in_stride apart. */
+static void dense_backward_input(real *dx, const real *dy, const real *transposed, const dense_shape *s)
+{
+    const product p = {dx,   s->in_stride, NULL, 0, dy, s->out_stride, 1, transposed, s->in_stride, s->n, s->n_in, s->n_out};
+    multiply(&p);
+}
+
+#endif

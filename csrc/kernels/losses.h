@@ -1,0 +1,184 @@
+/* Each loss: its value, and the derivative of exactly that value by the prediction.
+ * Elementwise losses are name_f(p, t, parameter) and name_df(p, t, parameter) for prediction p and target t. */
+#ifndef BP_LOSSES_H
+#define BP_LOSSES_H
+
+#include "math.h"
+
+#define F(name) ALWAYS_INLINE vec name##_f(vec p, vec t, vec parameter)
+#define DF(name) ALWAYS_INLINE vec name##_df(vec p, vec t, vec parameter)
+#define UNUSED(a) (void)(a)
+
+F(mse) { UNUSED(parameter); return (p - t) * (p - t); }
+DF(mse) { UNUSED(parameter); return vset(2) * (p - t); }
+
+F(mae) { UNUSED(parameter); return vabs(p - t); }
+DF(mae)
+{
+    UNUSED(parameter);
+    return vselect(vless(t, p), vset(1), vselect(vless(p, t), vset(-1), p - t)); /* p - t: 0, or nan */
+}
+
+/* d^2/2 up to delta, delta (|d| - delta/2) beyond */
+F(huber)
+{
+    vec d = vabs(p - t);
+    return vselect(vless(parameter, d), parameter * (d - vset(C(0.5)) * parameter), vset(C(0.5)) * d * d);
+}
+DF(huber) { return vmin(vmax(p - t, -parameter), parameter); }
+
+/* -t log p - (1 - t) log(1 - p), p clipped to [eps, 1 - eps], where the value no longer depends on p */
+ALWAYS_INLINE vec clipped(vec p) { return vmin(vmax(p, vset(REAL_EPSILON)), vset(1 - REAL_EPSILON)); }
+F(bce)
+{
+    UNUSED(parameter);
+    vec q = clipped(p);
+    return -vfma(t, log_v(q, vset(0)), (vset(1) - t) * log1p_finite_v(-q));
+}
+DF(bce)
+{
+    UNUSED(parameter);
+    vec q = clipped(p);
+    vec slope = (q - t) / (q * (vset(1) - q));
+    return vselect(vless(p, q), vset(0), vselect(vless(q, p), vset(0), slope));
+}
+
+/* The same from the logit z = p: softplus(z) - t z, without cancellation for either sign of z */
+F(bce_logits)
+{
+    UNUSED(parameter);
+    vec away = vmax(p, vset(0)) - p * t; /* exact for targets 0 and 1 */
+    return away + log1p_finite_v(exp_v(-vabs(p)));
+}
+DF(bce_logits)
+{
+    UNUSED(parameter);
+    /* for t = 1 and large z: -sigmoid(-z), which does not cancel */
+    vec opposite = -sigmoid_v(-p) + (vset(1) - t);
+    return vselect(vless(vset(0), p), opposite, sigmoid_v(p) - t);
+}
+
+/* -t log p, p clipped to at least eps */
+F(cross_entropy)
+{
+    UNUSED(parameter);
+    return -t * log_v(vmax(p, vset(REAL_EPSILON)), vset(0));
+}
+DF(cross_entropy)
+{
+    UNUSED(parameter);
+    return vselect(vless(p, vset(REAL_EPSILON)), vset(0), -t / p);
+}
+
+#undef F
+#undef DF
+
+/* What a loss is evaluated on: n rows of k columns, `stride` reals apart; gradient and weight may be NULL.
+ * Where stride leaves room, rows are stored in whole vectors. */
+typedef struct loss_rows {
+    real *gradient;
+    const real *prediction, *target, *weight;
+    int64_t n, k, stride;
+    double gradient_scale;
+    real parameter;
+} loss_rows;
+
+ALWAYS_INLINE void store_columns(real *p, vec v, int64_t j, const loss_rows *rows)
+{
+    const part rest = vpart_of(j, rows->k);
+    if (j + WIDTH <= rows->stride)
+        vstore(p + j, vkeep(v, rest));
+    else
+        vstore_part(p + j, v, rest);
+}
+
+/* The sum over rows and columns of weight times loss. */
+#define ELEMENT_LOSS(name, averages_outputs)                                                                                   \
+    static double name##_rows(const loss_rows *rows)                                                                           \
+    {                                                                                                                          \
+        const vec c = vset(rows->parameter);                                                                                   \
+        stripe total = stripe_zero();                                                                                          \
+        for (int64_t r = 0; r < rows->n; r++) {                                                                                \
+            const real weight = rows->weight ? rows->weight[r] : 1;                                                            \
+            const vec w = vset(weight), gradient_w = vset((real)(weight * rows->gradient_scale));                              \
+            const real *prediction = rows->prediction + r * rows->stride, *target = rows->target + r * rows->stride;           \
+            for (int64_t j = 0; j < rows->k; j += WIDTH) {                                                                     \
+                const part rest = vpart_of(j, rows->k);                                                                        \
+                const vec p = vload_part(prediction + j, rest), t = vload_part(target + j, rest);                              \
+                LANES(&total, j) = vfma(w, vkeep(name##_f(p, t, c), rest), LANES(&total, j));                                  \
+                if (rows->gradient)                                                                                            \
+                    store_columns(rows->gradient + r * rows->stride, gradient_w * name##_df(p, t, c), j, rows);                \
+            }                                                                                                                  \
+        }                                                                                                                      \
+        return stripe_sum(&total);                                                                                             \
+    }
+#define ROW_LOSS(name)
+#define FUSED_LOSS(kind, activation, name, on_logits)
+#include "../losses.def"
+#undef ELEMENT_LOSS
+
+/* log(sum(exp(z))) sum(t) - sum(t z), with the largest logit taken out first; returns weight times it. */
+static double cross_entropy_logits_row(const loss_rows *rows, int64_t r)
+{
+    const real *z = rows->prediction + r * rows->stride, *target = rows->target + r * rows->stride;
+    const real weight = rows->weight ? rows->weight[r] : 1;
+    const real largest = row_max(z, rows->k);
+    stripe exponentials = stripe_zero(), targets = stripe_zero(), products = stripe_zero();
+    for (int64_t j = 0; j < rows->k; j += WIDTH) {
+        const part rest = vpart_of(j, rows->k);
+        const vec below = vload_part(z + j, rest) - vset(largest), t = vload_part(target + j, rest);
+        LANES(&exponentials, j) = LANES(&exponentials, j) + vkeep(exp_v(below), rest);
+        LANES(&targets, j) = LANES(&targets, j) + t;
+        /* a target of 0 must not meet an infinite logit */
+        LANES(&products, j) = LANES(&products, j) + vselect(vless(vset(0), t), t * below, vset(0));
+    }
+    const real sum = stripe_sum(&exponentials), target_sum = stripe_sum(&targets);
+    if (rows->gradient) {
+        const vec scale = vset((real)(weight * rows->gradient_scale)), share = vset(target_sum / sum);
+        for (int64_t j = 0; j < rows->k; j += WIDTH) {
+            const part rest = vpart_of(j, rows->k);
+            const vec below = vload_part(z + j, rest) - vset(largest), t = vload_part(target + j, rest);
+            store_columns(rows->gradient + r * rows->stride, scale * (exp_v(below) * share - t), j, rows);
+        }
+    }
+    real log_sum[1], excess[1] = {sum - 1};
+    log1p_map(log_sum, excess, 1);
+    return (double)weight * (double)(target_sum * log_sum[0] - stripe_sum(&products));
+}
+
+#undef ROW_LOSS
+#define ELEMENT_LOSS(name, averages_outputs)
+#define ROW_LOSS(name)                                                                                                         \
+    static double name##_rows(const loss_rows *rows)                                                                           \
+    {                                                                                                                          \
+        double total = 0;                                                                                                      \
+        for (int64_t r = 0; r < rows->n; r++) total += name##_row(rows, r);                                                    \
+        return total;                                                                                                          \
+    }
+#include "../losses.def"
+#undef ELEMENT_LOSS
+#undef ROW_LOSS
+
+typedef struct loss_entry {
+    double (*rows)(const loss_rows *rows);
+    int averages_outputs;
+} loss_entry;
+
+#define ELEMENT_LOSS(name, averages_outputs) {name##_rows, averages_outputs},
+#define ROW_LOSS(name) {name##_rows, 0},
+static const loss_entry loss_table[BP_N_LOSSES] = {
+#include "../losses.def"
+};
+#undef ELEMENT_LOSS
+#undef ROW_LOSS
+#undef FUSED_LOSS
+
+/* What the sum over rows and columns is multiplied by. */
+static double loss_scale(bp_loss loss, bp_reduction reduction, double total_weight, int64_t k)
+{
+    if (reduction == BP_REDUCTION_SUM) return 1;
+    if (reduction == BP_REDUCTION_MEAN && loss_table[loss].averages_outputs) total_weight *= (double)k;
+    return 1 / total_weight;
+}
+
+#endif

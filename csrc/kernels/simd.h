@@ -1,0 +1,370 @@
+/* The only file with intrinsics: the primitives that the kernels are written in, over one vector `vec` of WIDTH reals of
+ * this level. Arithmetic is written with the operators + - * / and unary minus, which gcc and clang give vectors too.
+ *
+ *   vload(p) vstore(p, v)         no alignment needed          vset(x)            all lanes x
+ *   vload_part vstore_part        the first lanes of a `part`  vpart(n)           the first n lanes, 0 <= n <= WIDTH
+ *   vkeep(v, part)                the other lanes become 0     vfma(a, b, c)      a b + c, rounded once where WIDTH > 1
+ *   vless(a, b) -> vmask          false where either is nan    vselect(m, a, b)   m ? a : b
+ *   vsqrt(a)   vabs(a)   vsign_of(magnitude, sign)
+ *   vpow2(k)                      2^k for whole k in the range of normal exponents
+ *   vsplit(x, &k)                 m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal
+ */
+#ifndef BP_SIMD_H
+#define BP_SIMD_H
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+#define NOINLINE static __attribute__((noinline, unused))
+#define RESTRICT __restrict__
+#else
+#define ALWAYS_INLINE static inline
+#define NOINLINE static
+#define RESTRICT
+#endif
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 32")
+#else
+#define UNROLL
+#endif
+
+/* Sums are striped over this many lanes on every level, so that all levels add in the same order. */
+#define STRIPE ((int64_t)(64 / sizeof(real)))
+
+#if BP_REAL_BITS == 64
+typedef double real;
+typedef uint64_t bits;
+#define MANTISSA 52
+#define EXPONENT_BIAS 1023
+#define BITS_OF_SQRT_HALF 0x3FE6A09E667F3BCDu
+#define ROUNDER 6755399441055744.0 /* 1.5 2^52 */
+#define REAL_MAX 1.7976931348623157e308
+#define REAL_EPSILON 2.220446049250313e-16
+#define C(x) (x)
+#else
+typedef float real;
+typedef uint32_t bits;
+#define MANTISSA 23
+#define EXPONENT_BIAS 127
+#define BITS_OF_SQRT_HALF 0x3F3504F3u
+#define ROUNDER 12582912.0f /* 1.5 2^23 */
+#define REAL_MAX 3.40282347e38f
+#define REAL_EPSILON 1.1920929e-7f
+#define C(x) ((float)(x))
+#endif
+
+#define BITS_OF_ONE ((bits)EXPONENT_BIAS << MANTISSA)
+
+/* ---- AVX-512 ------------------------------------------------------------------------------------------------------- */
+#if defined(BP_LEVEL_IS_avx512)
+#include <immintrin.h>
+
+#if BP_REAL_BITS == 64
+#define WIDTH 8
+typedef __m512d vec;
+typedef __mmask8 vmask;
+#define PD(name) _mm512_##name##_pd
+#define EPI(name) _mm512_##name##_epi64
+#define SET1_BITS(x) _mm512_set1_epi64((long long)(x))
+#define AS_BITS(v) _mm512_castpd_si512(v)
+#define AS_REAL(v) _mm512_castsi512_pd(v)
+#define TO_REAL(v) _mm512_cvtepi64_pd(v)
+#else
+#define WIDTH 16
+typedef __m512 vec;
+typedef __mmask16 vmask;
+#define PD(name) _mm512_##name##_ps
+#define EPI(name) _mm512_##name##_epi32
+#define SET1_BITS(x) _mm512_set1_epi32((int)(x))
+#define AS_BITS(v) _mm512_castps_si512(v)
+#define AS_REAL(v) _mm512_castsi512_ps(v)
+#define TO_REAL(v) _mm512_cvtepi32_ps(v)
+#endif
+typedef vmask part;
+
+ALWAYS_INLINE vec vset(real x) { return PD(set1)(x); }
+ALWAYS_INLINE vec vload(const real *p) { return PD(loadu)(p); }
+ALWAYS_INLINE void vstore(real *p, vec v) { PD(storeu)(p, v); }
+ALWAYS_INLINE part vpart(int64_t n) { return (part)((1u << n) - 1u); }
+#if BP_REAL_BITS == 64
+ALWAYS_INLINE vec vload_part(const real *p, part m) { return _mm512_maskz_loadu_pd(m, p); }
+ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { _mm512_mask_storeu_pd(p, m, v); }
+ALWAYS_INLINE vec vkeep(vec v, part m) { return _mm512_maskz_mov_pd(m, v); }
+ALWAYS_INLINE vmask vless(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
+ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return _mm512_mask_blend_pd(m, b, a); }
+ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
+{
+    return AS_REAL(_mm512_ternarylogic_epi64(SET1_BITS(1ull << 63), AS_BITS(sign), AS_BITS(magnitude), 0xCA));
+}
+#else
+ALWAYS_INLINE vec vload_part(const real *p, part m) { return _mm512_maskz_loadu_ps(m, p); }
+ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { _mm512_mask_storeu_ps(p, m, v); }
+ALWAYS_INLINE vec vkeep(vec v, part m) { return _mm512_maskz_mov_ps(m, v); }
+ALWAYS_INLINE vmask vless(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return _mm512_mask_blend_ps(m, b, a); }
+ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
+{
+    return AS_REAL(_mm512_ternarylogic_epi32(SET1_BITS(1u << 31), AS_BITS(sign), AS_BITS(magnitude), 0xCA));
+}
+#endif
+ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return PD(fmadd)(a, b, c); }
+ALWAYS_INLINE vec vsqrt(vec a) { return PD(sqrt)(a); }
+ALWAYS_INLINE vec vabs(vec a) { return PD(abs)(a); }
+ALWAYS_INLINE vec vpow2(vec k)
+{
+    /* the low bits of the rounder's mantissa hold k */
+    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(k + vset(ROUNDER)), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
+}
+ALWAYS_INLINE vec vsplit(vec x, vec *k)
+{
+    __m512i biased = EPI(srli)(EPI(add)(AS_BITS(x), SET1_BITS(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
+    __m512i exponent = EPI(sub)(biased, SET1_BITS(EXPONENT_BIAS));
+    *k = TO_REAL(exponent);
+    return AS_REAL(EPI(sub)(AS_BITS(x), EPI(slli)(exponent, MANTISSA)));
+}
+
+/* ---- AVX2 ---------------------------------------------------------------------------------------------------------- */
+#elif defined(BP_LEVEL_IS_avx2)
+#include <immintrin.h>
+
+#if BP_REAL_BITS == 64
+#define WIDTH 4
+typedef __m256d vec;
+#define PD(name) _mm256_##name##_pd
+#define EPI(name) _mm256_##name##_epi64
+#define SET1_BITS(x) _mm256_set1_epi64x((long long)(x))
+#define AS_BITS(v) _mm256_castpd_si256(v)
+#define AS_REAL(v) _mm256_castsi256_pd(v)
+#else
+#define WIDTH 8
+typedef __m256 vec;
+#define PD(name) _mm256_##name##_ps
+#define EPI(name) _mm256_##name##_epi32
+#define SET1_BITS(x) _mm256_set1_epi32((int)(x))
+#define AS_BITS(v) _mm256_castps_si256(v)
+#define AS_REAL(v) _mm256_castsi256_ps(v)
+#endif
+typedef vec vmask;
+typedef __m256i part;
+
+ALWAYS_INLINE vec vset(real x) { return PD(set1)(x); }
+ALWAYS_INLINE vec vload(const real *p) { return PD(loadu)(p); }
+ALWAYS_INLINE void vstore(real *p, vec v) { PD(storeu)(p, v); }
+#if BP_REAL_BITS == 64
+ALWAYS_INLINE part vpart(int64_t n) { return _mm256_cmpgt_epi64(SET1_BITS(n), _mm256_set_epi64x(3, 2, 1, 0)); }
+ALWAYS_INLINE vec vsplit_exponent(__m256i biased) /* whole numbers in [0, 2^52) to reals, minus the bias */
+{
+    const __m256i two52 = SET1_BITS(0x4330000000000000ull);
+    return AS_REAL(_mm256_or_si256(biased, two52)) - vset(4503599627370496.0 + EXPONENT_BIAS);
+}
+#else
+ALWAYS_INLINE part vpart(int64_t n)
+{
+    return _mm256_cmpgt_epi32(SET1_BITS(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+ALWAYS_INLINE vec vsplit_exponent(__m256i biased)
+{
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, SET1_BITS(EXPONENT_BIAS)));
+}
+#endif
+ALWAYS_INLINE vec vload_part(const real *p, part m) { return PD(maskload)(p, m); }
+ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { PD(maskstore)(p, m, v); }
+ALWAYS_INLINE vec vkeep(vec v, part m) { return PD(and)(v, AS_REAL(m)); }
+ALWAYS_INLINE vmask vless(vec a, vec b) { return PD(cmp)(a, b, _CMP_LT_OQ); }
+ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return PD(blendv)(b, a, m); }
+ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return PD(fmadd)(a, b, c); }
+ALWAYS_INLINE vec vsqrt(vec a) { return PD(sqrt)(a); }
+ALWAYS_INLINE vec vabs(vec a) { return PD(andnot)(vset(C(-0.0)), a); }
+ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
+{
+    const vec sign_bit = vset(C(-0.0));
+    return PD(or)(PD(andnot)(sign_bit, magnitude), PD(and)(sign_bit, sign));
+}
+ALWAYS_INLINE vec vpow2(vec k)
+{
+    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(k + vset(ROUNDER)), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
+}
+ALWAYS_INLINE vec vsplit(vec x, vec *k)
+{
+    __m256i biased = EPI(srli)(EPI(add)(AS_BITS(x), SET1_BITS(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
+    *k = vsplit_exponent(biased);
+    return AS_REAL(EPI(sub)(AS_BITS(x), EPI(slli)(EPI(sub)(biased, SET1_BITS(EXPONENT_BIAS)), MANTISSA)));
+}
+
+/* ---- NEON (AArch64) ------------------------------------------------------------------------------------------------ */
+#elif defined(BP_LEVEL_IS_neon)
+#include <arm_neon.h>
+
+typedef int64_t part; /* the number of lanes */
+#if BP_REAL_BITS == 64
+#define WIDTH 2
+typedef float64x2_t vec;
+typedef uint64x2_t vmask;
+#define F(name) name##_f64
+#define U(name) name##_u64
+#define AS_BITS(v) vreinterpretq_u64_f64(v)
+#define AS_REAL(v) vreinterpretq_f64_u64(v)
+#define TO_REAL(v) vcvtq_f64_s64(vreinterpretq_s64_u64(v))
+#else
+#define WIDTH 4
+typedef float32x4_t vec;
+typedef uint32x4_t vmask;
+#define F(name) name##_f32
+#define U(name) name##_u32
+#define AS_BITS(v) vreinterpretq_u32_f32(v)
+#define AS_REAL(v) vreinterpretq_f32_u32(v)
+#define TO_REAL(v) vcvtq_f32_s32(vreinterpretq_s32_u32(v))
+#endif
+
+ALWAYS_INLINE vec vset(real x) { return F(vdupq_n)(x); }
+ALWAYS_INLINE vec vload(const real *p) { return F(vld1q)(p); }
+ALWAYS_INLINE void vstore(real *p, vec v) { F(vst1q)(p, v); }
+ALWAYS_INLINE part vpart(int64_t n) { return n; }
+ALWAYS_INLINE vec vload_part(const real *p, part n)
+{
+    real lanes[WIDTH] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof(real));
+    return vload(lanes);
+}
+ALWAYS_INLINE void vstore_part(real *p, vec v, part n)
+{
+    real lanes[WIDTH];
+    vstore(lanes, v);
+    memcpy(p, lanes, (size_t)n * sizeof(real));
+}
+ALWAYS_INLINE vec vkeep(vec v, part n)
+{
+    real lanes[WIDTH];
+    vstore(lanes, v);
+    for (int64_t i = n; i < WIDTH; i++) lanes[i] = 0;
+    return vload(lanes);
+}
+ALWAYS_INLINE vmask vless(vec a, vec b) { return F(vcltq)(a, b); }
+ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return F(vbslq)(m, a, b); }
+ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return F(vfmaq)(c, a, b); }
+ALWAYS_INLINE vec vsqrt(vec a) { return F(vsqrtq)(a); }
+ALWAYS_INLINE vec vabs(vec a) { return F(vabsq)(a); }
+ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
+{
+    return F(vbslq)(U(vdupq_n)((bits)1 << (BP_REAL_BITS - 1)), sign, magnitude);
+}
+ALWAYS_INLINE vec vpow2(vec k)
+{
+    return AS_REAL(U(vshlq_n)(U(vaddq)(AS_BITS(k + vset(ROUNDER)), U(vdupq_n)(EXPONENT_BIAS)), MANTISSA));
+}
+ALWAYS_INLINE vec vsplit(vec x, vec *k)
+{
+    vmask biased = U(vshrq_n)(U(vaddq)(AS_BITS(x), U(vdupq_n)(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
+    vmask exponent = U(vsubq)(biased, U(vdupq_n)(EXPONENT_BIAS));
+    *k = TO_REAL(exponent);
+    return AS_REAL(U(vsubq)(AS_BITS(x), U(vshlq_n)(exponent, MANTISSA)));
+}
+
+/* ---- generic: one lane, any C11 compiler -------------------------------------------------------------------------- */
+#else
+#define WIDTH 1
+typedef real vec;
+typedef int vmask;
+typedef int64_t part;
+
+ALWAYS_INLINE vec vset(real x) { return x; }
+ALWAYS_INLINE vec vload(const real *p) { return *p; }
+ALWAYS_INLINE void vstore(real *p, vec v) { *p = v; }
+ALWAYS_INLINE part vpart(int64_t n) { return n; }
+ALWAYS_INLINE vec vload_part(const real *p, part n) { return n ? *p : 0; }
+ALWAYS_INLINE void vstore_part(real *p, vec v, part n)
+{
+    if (n) *p = v;
+}
+ALWAYS_INLINE vec vkeep(vec v, part n) { return n ? v : 0; }
+ALWAYS_INLINE vmask vless(vec a, vec b) { return a < b; }
+ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return m ? a : b; }
+ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; } /* fma() in software would be far slower */
+ALWAYS_INLINE bits bits_of(real x)
+{
+    bits b;
+    memcpy(&b, &x, sizeof b);
+    return b;
+}
+ALWAYS_INLINE real real_of(bits b)
+{
+    real x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
+#if BP_REAL_BITS == 64
+ALWAYS_INLINE vec vsqrt(vec a) { return sqrt(a); }
+#else
+ALWAYS_INLINE vec vsqrt(vec a) { return sqrtf(a); }
+#endif
+#define SIGN_BIT ((bits)1 << (BP_REAL_BITS - 1))
+ALWAYS_INLINE vec vabs(vec a) { return real_of(bits_of(a) & ~SIGN_BIT); }
+ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
+{
+    return real_of((bits_of(magnitude) & ~SIGN_BIT) | (bits_of(sign) & SIGN_BIT));
+}
+ALWAYS_INLINE vec vpow2(vec k) { return real_of((bits_of(k + ROUNDER) + EXPONENT_BIAS) << MANTISSA); }
+ALWAYS_INLINE vec vsplit(vec x, vec *k)
+{
+    bits biased = (bits_of(x) + (BITS_OF_ONE - BITS_OF_SQRT_HALF)) >> MANTISSA;
+    *k = (real)(int)biased - (real)EXPONENT_BIAS;
+    return real_of(bits_of(x) - ((biased - EXPONENT_BIAS) << MANTISSA));
+}
+#endif
+
+/* ---- built from the above ------------------------------------------------------------------------------------------ */
+
+/* The order of the operands makes a nan in `a` come through. */
+ALWAYS_INLINE vec vmax(vec a, vec b) { return vselect(vless(a, b), b, a); }
+ALWAYS_INLINE vec vmin(vec a, vec b) { return vselect(vless(b, a), b, a); }
+
+/* To the nearest whole number, |x| < 2^(MANTISSA - 1). */
+ALWAYS_INLINE vec vround(vec x)
+{
+    vec shifted = x + vset(ROUNDER);
+    return shifted - vset(ROUNDER);
+}
+
+/* A sum over STRIPE lanes: element i of a row goes to lane i % STRIPE. */
+typedef struct stripe {
+    vec part[STRIPE / WIDTH];
+} stripe;
+
+ALWAYS_INLINE stripe stripe_zero(void)
+{
+    stripe s;
+    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) s.part[i] = vset(0);
+    return s;
+}
+
+/* The lanes folded in halves, the same tree on every level. */
+ALWAYS_INLINE real stripe_sum(const stripe *s)
+{
+    real lane[64 / sizeof(real)];
+    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) vstore(lane + i * WIDTH, s->part[i]);
+    for (int64_t half = STRIPE / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+ALWAYS_INLINE real stripe_max(const stripe *s)
+{
+    real lane[64 / sizeof(real)];
+    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) vstore(lane + i * WIDTH, s->part[i]);
+    real largest = lane[0];
+    for (int64_t i = 1; i < STRIPE; i++) largest = lane[i] > largest ? lane[i] : largest;
+    return largest;
+}
+
+/* The lane group of a stripe that column j belongs to, j a multiple of WIDTH. */
+#define LANES(s, j) ((s)->part[(j) / WIDTH % (STRIPE / WIDTH)])
+
+/* The part of a vector that starts at column j of k: all of it, or what is left. */
+ALWAYS_INLINE part vpart_of(int64_t j, int64_t k) { return vpart(k - j < WIDTH ? k - j : WIDTH); }
+
+#endif

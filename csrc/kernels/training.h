@@ -1,0 +1,258 @@
+/* The loss of a network on a batch, its gradient, and the training loop. */
+#ifndef BP_TRAINING_H
+#define BP_TRAINING_H
+
+#include "network.h"
+#include "optimizers.h"
+
+/* One batch of a data set: rows order[0..n), or base..base + n where order is NULL. */
+typedef struct batch {
+    const bp_dataset *data;
+    const int64_t *order;
+    int64_t base, n;
+    double weight; /* the sum of its weights */
+} batch;
+
+static batch whole_set(const bp_dataset *data, double weight)
+{
+    const batch b = {data, data->rows, 0, data->n_rows, weight};
+    return b;
+}
+
+/* The sum over one block, rows first..first + n of the batch, of weight times loss. With `gradient_scale` other than 0 its
+ * gradient times that is left in workspace->scratch[0]. */
+static bp_status block_loss(const pass *p, const batch *b, int64_t first, int64_t n, double gradient_scale, double *value)
+{
+    const bp_plan *plan = p->plan;
+    bp_workspace *w = p->workspace;
+    const int64_t *order = b->order ? b->order + first : NULL;
+    int64_t stride;
+    const real *x = input_block(plan, w, &b->data->x, order, b->base + first, n, &stride);
+    const bp_status status =
+        read_targets(w->target, plan->target_stride, &b->data->target, order, b->base + first, n, plan->n_out);
+    if (status != BP_OK) return status;
+    const int weighted = b->data->weight.data != NULL;
+    if (weighted) read_rows(w->weight, 1, &b->data->weight, order, b->base + first, n);
+    const loss_rows rows = {.gradient = gradient_scale != 0 ? w->scratch[0] : NULL,
+                            .prediction = forward_block(p, x, stride, n, plan->loss_layers),
+                            .target = w->target,
+                            .weight = weighted ? w->weight : NULL,
+                            .n = n,
+                            .k = plan->n_out,
+                            .stride = plan->target_stride,
+                            .gradient_scale = gradient_scale,
+                            .parameter = (real)plan->loss.parameter};
+    *value = loss_table[plan->loss_on].rows(&rows);
+    return BP_OK;
+}
+
+/* Adds the penalty's gradient (unless gradients is NULL); returns its value. */
+static double penalty(const bp_plan *plan, const real *parameters, real *gradients)
+{
+    const double l2 = plan->loss.l2, l1 = plan->loss.l1;
+    double value = 0;
+    if (l2 == 0 && l1 == 0) return 0;
+    for (int64_t i = 0; i < plan->n_layers; i++) {
+        const bp_layer *layer = &plan->layers[i];
+        if (layer->kind != BP_LAYER_DENSE) continue;
+        const int64_t n = layer->n_in * layer->n_out;
+        const real *weight = parameters + layer->weight_at;
+        double absolute = 0;
+        for (int64_t j = 0; j < n; j++) absolute += fabs((double)weight[j]);
+        value += l2 / 2 * squared_norm(weight, n) + l1 * absolute;
+        if (!gradients) continue;
+        real *gradient = gradients + layer->weight_at;
+        for (int64_t j = 0; j < n; j++) {
+            const real sign = (real)((weight[j] > 0) - (weight[j] < 0));
+            gradient[j] += (real)l2 * weight[j] + (real)l1 * sign;
+        }
+    }
+    return value;
+}
+
+static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double *value, real *gradients, real *dx,
+                                   const real *parameters, const bp_dataset *data, int training, uint64_t dropout_key)
+{
+    const batch b = whole_set(data, sum_of_weights(&data->weight, data->rows, 0, data->n_rows));
+    const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
+    double sum = 0;
+    if (gradients) transpose_weights(plan, w, parameters, dx != NULL);
+    for (int64_t first = 0; first < b.n; first += w->n_rows) {
+        const int64_t n = b.n - first < w->n_rows ? b.n - first : w->n_rows;
+        const pass p = {plan, w, parameters, training, dropout_key, first};
+        double block;
+        const bp_status status = block_loss(&p, &b, first, n, gradients ? scale : 0, &block);
+        if (status != BP_OK) return status;
+        sum += block;
+        if (!gradients) continue;
+        const real *delta = backward_block(&p, gradients, first == 0, n, plan->loss_layers, dx != NULL);
+        if (dx) copy_columns(dx + first * plan->n_in, plan->n_in, delta, plan->layers[0].in_stride, n, plan->n_in);
+    }
+    *value = scale * sum + penalty(plan, parameters, gradients);
+    return BP_OK;
+}
+
+/* ---- The training loop ------------------------------------------------------------------------------------------------- */
+
+static int64_t batches_an_epoch(const bp_fit *fit)
+{
+    return (fit->data.n_rows + fit->batch_size - 1) / fit->batch_size;
+}
+
+/* A batch of all rows keeps their own order. */
+static int shuffles(const bp_fit *fit)
+{
+    return fit->sampling == BP_SAMPLING_SHUFFLE && fit->batch_size < fit->data.n_rows;
+}
+
+/* Positions among the rows that count to rows of the arrays. */
+static void rows_at(int64_t *order, int64_t n, const bp_dataset *data)
+{
+    for (int64_t i = 0; data->rows && i < n; i++) order[i] = data->rows[order[i]];
+}
+
+static batch present_batch(const bp_fit *fit)
+{
+    const int64_t n = fit->data.n_rows, at = fit->batch * fit->batch_size;
+    batch b = {&fit->data, NULL, at, n - at < fit->batch_size ? n - at : fit->batch_size, fit->batch_weight};
+    if (fit->sampling == BP_SAMPLING_REPLACEMENT) {
+        b.order = fit->order;
+        b.n = fit->batch_size;
+    } else if (shuffles(fit)) {
+        b.order = fit->order + at;
+    } else if (fit->data.rows) {
+        b.order = fit->data.rows + at;
+    }
+    return b;
+}
+
+static void begin_batch(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+{
+    const int64_t n = fit->data.n_rows;
+    if (fit->batch == 0) {
+        fit->epoch_loss = fit->epoch_weight = 0;
+        if (shuffles(fit)) {
+            bp_permutation(fit->order, n, &fit->random);
+            rows_at(fit->order, n, &fit->data);
+        }
+    }
+    if (fit->sampling == BP_SAMPLING_REPLACEMENT) {
+        bp_integers(fit->order, fit->batch_size, n, &fit->random);
+        rows_at(fit->order, fit->batch_size, &fit->data);
+    }
+    if (plan->has_dropout) fit->dropout_key = fit->random.next_uint64(fit->random.state);
+    const batch b = present_batch(fit);
+    fit->batch_weight = sum_of_weights(&fit->data.weight, b.order, b.base, b.n);
+    fit->batch_loss = 0;
+    transpose_weights(plan, w, fit->parameters, 0);
+}
+
+static bp_status end_batch(const bp_plan *plan, bp_fit *fit, double scale)
+{
+    real *gradients = fit->gradients;
+    const int64_t n = plan->n_parameters;
+    const double rate = fit->learning_rates[fit->epoch];
+    const double loss = scale * fit->batch_loss + penalty(plan, fit->parameters, gradients);
+    if (!isfinite(loss)) return BP_E_DIVERGED;
+    if (fit->gradient_clip > 0) {
+        const double norm = sqrt(squared_norm(gradients, n));
+        if (norm > fit->gradient_clip && isfinite(norm)) scale_in_place(gradients, (real)(fit->gradient_clip / norm), n);
+    }
+    const bp_status status = guarded_step(fit->optimizer, fit->parameters, gradients, (real *const *)fit->slots, fit->hyper,
+                                          rate, fit->n_steps + 1, n);
+    if (status != BP_OK) return status;
+    fit->n_steps++;
+    fit->epoch_loss += loss * fit->batch_weight;
+    fit->epoch_weight += fit->batch_weight;
+    return BP_OK;
+}
+
+static void end_epoch(bp_fit *fit)
+{
+    const int64_t done = fit->epoch;
+    fit->losses[done] = fit->epoch_loss / fit->epoch_weight;
+    fit->batch = 0;
+    if (fit->validation.n_rows == 0) {
+        fit->epoch++;
+        return;
+    }
+    fit->validating = 1;
+    fit->batch_loss = 0;
+    fit->batch_weight = sum_of_weights(&fit->validation.weight, fit->validation.rows, 0, fit->validation.n_rows);
+}
+
+/* One block of the batch; with its last block the optimiser's step, with the last batch the epoch's end. */
+static bp_status train_block(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+{
+    if (fit->row == 0) begin_batch(plan, w, fit);
+    const batch b = present_batch(fit);
+    const int64_t n = b.n - fit->row < w->n_rows ? b.n - fit->row : w->n_rows;
+    if (b.weight > 0) { /* a batch of zero weights has no loss */
+        const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
+        const pass p = {plan, w, fit->parameters, 1, fit->dropout_key, fit->row};
+        double block;
+        bp_status status = block_loss(&p, &b, fit->row, n, scale, &block);
+        if (status != BP_OK) return status;
+        fit->batch_loss += block;
+        backward_block(&p, fit->gradients, fit->row == 0, n, plan->loss_layers, 0);
+        if (fit->row + n == b.n) status = end_batch(plan, fit, scale);
+        if (status != BP_OK) return status;
+    }
+    fit->row += n;
+    if (fit->row < b.n) return BP_OK;
+    fit->row = 0;
+    fit->batch++;
+    if (fit->batch == batches_an_epoch(fit)) end_epoch(fit);
+    return BP_OK;
+}
+
+static bp_status validate_block(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+{
+    const batch b = whole_set(&fit->validation, fit->batch_weight);
+    const pass p = {plan, w, fit->parameters, 0, 0, 0};
+    const int64_t n = b.n - fit->row < w->n_rows ? b.n - fit->row : w->n_rows;
+    double block;
+    const bp_status status = block_loss(&p, &b, fit->row, n, 0, &block);
+    if (status != BP_OK) return status;
+    fit->batch_loss += block;
+    fit->row += n;
+    if (fit->row < b.n) return BP_OK;
+    const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
+    fit->validation_losses[fit->epoch] = scale * fit->batch_loss + penalty(plan, fit->parameters, NULL);
+    fit->row = 0;
+    fit->validating = 0;
+    fit->epoch++;
+    return BP_OK;
+}
+
+/* Note the time for the epochs that ended since the last look, and look more or less often: about every millisecond. */
+static double look_at_clock(bp_fit *fit, double entered, double *last)
+{
+    const double now = bp_clock();
+    for (; fit->timed_epochs < fit->epoch; fit->timed_epochs++)
+        fit->seconds[fit->timed_epochs] = fit->elapsed + (now - entered);
+    const double passed = now - *last;
+    if (passed < 0.0005 && fit->blocks_per_look < 1 << 20) fit->blocks_per_look *= 2;
+    if (passed > 0.002 && fit->blocks_per_look > 1) fit->blocks_per_look /= 2;
+    *last = now;
+    return now - entered;
+}
+
+static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+{
+    const double entered = bp_clock();
+    double last = entered;
+    bp_status status = BP_OK;
+    int64_t blocks = 0;
+    if (fit->row > 0 && !fit->validating) transpose_weights(plan, w, fit->parameters, 0); /* the workspace may be a new one */
+    while (fit->epoch < fit->stop_epoch && status == BP_OK) {
+        status = fit->validating ? validate_block(plan, w, fit) : train_block(plan, w, fit);
+        if (++blocks < fit->blocks_per_look) continue;
+        blocks = 0;
+        if (look_at_clock(fit, entered, &last) >= fit->budget && status == BP_OK) status = BP_PAUSED;
+    }
+    fit->elapsed += look_at_clock(fit, entered, &last);
+    return status == BP_PAUSED && fit->epoch >= fit->stop_epoch ? BP_OK : status;
+}
+
+#endif

@@ -1,0 +1,237 @@
+/* Layer lists to plans, plans to workspaces: the only file that allocates. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan.h"
+
+#define ALIGNMENT 64
+
+/* The sizes that a workspace adds up; `overflow` sticks. */
+typedef struct layout {
+    size_t used;
+    int overflow;
+} layout;
+
+static int64_t size_of(bp_dtype dtype)
+{
+    return dtype == BP_FLOAT64 ? 8 : 4;
+}
+
+/* a * b, or -1 past what an address can count. a, b >= 0. */
+static int64_t checked_product(int64_t a, int64_t b)
+{
+    const int64_t most = (int64_t)(PTRDIFF_MAX / 16); /* of the largest element with room to round */
+    if (a < 0 || b < 0) return -1;
+    return b != 0 && a > most / b ? -1 : a * b;
+}
+
+static int64_t padded(int64_t width, bp_dtype dtype)
+{
+    const int64_t lanes = ALIGNMENT / size_of(dtype);
+    return (width + lanes - 1) / lanes * lanes;
+}
+
+static bp_status place_dense(bp_layer *layer, int64_t *n_parameters)
+{
+    const int64_t weights = checked_product(layer->n_in, layer->n_out);
+    if (weights < 0) return BP_E_OVERFLOW;
+    layer->weight_at = *n_parameters;
+    layer->bias_at = *n_parameters + weights;
+    const int64_t total = layer->bias_at + (layer->has_bias ? layer->n_out : 0);
+    if (checked_product(total, 1) < 0) return BP_E_OVERFLOW;
+    *n_parameters = total;
+    return BP_OK;
+}
+
+static bp_status place_layer(bp_plan *plan, int64_t index, const bp_layer_spec *spec, int64_t width)
+{
+    bp_layer *layer = &plan->layers[index];
+    layer->kind = spec->kind;
+    layer->activation = spec->activation;
+    layer->parameter = spec->parameter;
+    layer->n_in = layer->n_out = width;
+    switch (spec->kind) {
+        case BP_LAYER_DENSE:
+            if (spec->n_in < 1 || spec->n_out < 1) return BP_E_ARGUMENT;
+            if (spec->n_in != width) return BP_E_SHAPE;
+            layer->n_out = spec->n_out;
+            layer->has_bias = spec->has_bias;
+            if (plan->first_dense == plan->n_layers) plan->first_dense = index;
+            break;
+        case BP_LAYER_ACTIVATION:
+            if ((int)spec->activation < 0 || spec->activation >= BP_N_ACTIVATIONS) return BP_E_ARGUMENT;
+            break;
+        case BP_LAYER_SOFTMAX: break;
+        case BP_LAYER_DROPOUT:
+            if (!(spec->parameter >= 0 && spec->parameter < 1)) return BP_E_ARGUMENT;
+            plan->has_dropout = 1;
+            break;
+        default: return BP_E_ARGUMENT;
+    }
+    layer->in_stride = padded(layer->n_in, plan->dtype);
+    layer->out_stride = padded(layer->n_out, plan->dtype);
+    if (layer->out_stride > plan->widest_stride) plan->widest_stride = layer->out_stride;
+    return layer->kind == BP_LAYER_DENSE ? place_dense(layer, &plan->n_parameters) : BP_OK;
+}
+
+/* A last activation that the loss absorbs: see FUSED_LOSS in losses.def. */
+static void fuse_loss(bp_plan *plan)
+{
+    plan->loss_on = plan->loss.loss;
+    plan->loss_layers = plan->n_layers;
+    const bp_layer *last = &plan->layers[plan->n_layers - 1];
+    const int activation = last->kind == BP_LAYER_ACTIVATION ? (int)last->activation : 0;
+#define ELEMENT_LOSS(name, averages_outputs)
+#define ROW_LOSS(name)
+#define FUSED_LOSS(fused_kind, fused_activation, name, on_logits)                                                              \
+    if (plan->loss.loss == BP_LOSS_##name && last->kind == BP_LAYER_##fused_kind && activation == (int)(fused_activation)) {   \
+        plan->loss_on = BP_LOSS_##on_logits;                                                                                   \
+        plan->loss_layers = plan->n_layers - 1;                                                                                \
+    }
+#include "losses.def"
+#undef ELEMENT_LOSS
+#undef ROW_LOSS
+#undef FUSED_LOSS
+}
+
+/* Rows a block: enough to pay for a pass over the weights, few enough that their activations stay in L2, and not more
+ * arithmetic than leaves Python waiting. A function of the shapes alone, because sums of losses follow it. */
+static int64_t choose_block_rows(const bp_plan *plan)
+{
+    const int64_t size = size_of(plan->dtype);
+    int64_t row_bytes = 4 * plan->widest_stride * size;
+    for (int64_t i = 0; i < plan->n_layers; i++) row_bytes += plan->layers[i].out_stride * size;
+    int64_t rows = (256 * 1024 + plan->n_parameters * size / 2) / row_bytes;
+    int64_t patient = (int64_t)4e9 / (6 * plan->n_parameters + 1);
+    if (patient < 128) patient = 128;
+    if (rows > patient) rows = patient;
+    rows = rows / 8 * 8;
+    return rows < 32 ? 32 : rows > 1024 ? 1024 : rows;
+}
+
+bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_layer_spec *layers, int64_t n_layers,
+                         const bp_loss_spec *loss)
+{
+    *out = NULL;
+    if (dtype != BP_FLOAT32 && dtype != BP_FLOAT64) return BP_E_ARGUMENT;
+    if (n_in < 1 || n_layers < 1 || n_layers > 1000000) return BP_E_ARGUMENT;
+    if ((int)loss->loss < 0 || loss->loss >= BP_N_LOSSES) return BP_E_ARGUMENT;
+    if (checked_product(n_in, 8) < 0) return BP_E_OVERFLOW;
+    bp_plan *plan = calloc(1, sizeof *plan + (size_t)n_layers * sizeof(bp_layer));
+    if (!plan) return BP_E_MEMORY;
+    plan->dtype = dtype;
+    plan->n_in = n_in;
+    plan->n_layers = plan->first_dense = n_layers;
+    plan->widest_stride = padded(n_in, dtype);
+    plan->loss = *loss;
+    int64_t width = n_in;
+    for (int64_t i = 0; i < n_layers; i++) {
+        const bp_status status = place_layer(plan, i, &layers[i], width);
+        if (status != BP_OK) {
+            free(plan);
+            return status;
+        }
+        width = plan->layers[i].n_out;
+    }
+    plan->n_out = width;
+    plan->target_stride = padded(width, dtype);
+    fuse_loss(plan);
+    plan->block_rows = choose_block_rows(plan);
+    *out = plan;
+    return BP_OK;
+}
+
+void bp_plan_destroy(bp_plan *plan)
+{
+    free(plan);
+}
+
+int64_t bp_plan_n_in(const bp_plan *plan) { return plan->n_in; }
+int64_t bp_plan_n_out(const bp_plan *plan) { return plan->n_out; }
+int64_t bp_plan_n_parameters(const bp_plan *plan) { return plan->n_parameters; }
+bp_dtype bp_plan_dtype(const bp_plan *plan) { return plan->dtype; }
+int64_t bp_plan_block_rows(const bp_plan *plan) { return plan->block_rows; }
+
+/* ---- Workspaces ------------------------------------------------------------------------------------------------------- */
+
+/* Room for rows x stride elements: where it starts, in bytes from the workspace's aligned start. */
+static size_t reserve(layout *l, int64_t rows, int64_t stride, int64_t size)
+{
+    const int64_t elements = checked_product(rows, stride);
+    const int64_t bytes = elements < 0 ? -1 : checked_product(elements, size);
+    const size_t at = l->used;
+    if (bytes < 0 || (size_t)bytes > (size_t)PTRDIFF_MAX / 2 - l->used) {
+        l->overflow = 1;
+        return at;
+    }
+    l->used += ((size_t)bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return at;
+}
+
+static void *at(char *base, size_t offset)
+{
+    return base ? base + offset : NULL;
+}
+
+/* Lay the workspace out from `base`; with base NULL only to learn its size. */
+static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
+{
+    const int64_t size = size_of(plan->dtype), n = plan->n_layers;
+    const int training = w->kind == BP_FOR_TRAINING;
+    const int64_t pointer = (int64_t)sizeof(void *);
+    w->values = at(base, reserve(l, n + 1, pointer, 1));
+    w->outputs = at(base, reserve(l, n, pointer, 1));
+    w->masks = at(base, reserve(l, n, pointer, 1));
+    w->transposed = at(base, reserve(l, n, pointer, 1));
+    w->input = at(base, reserve(l, w->n_rows, padded(plan->n_in, plan->dtype), size));
+    w->target = at(base, reserve(l, training ? w->n_rows : 0, plan->target_stride, size));
+    w->weight = at(base, reserve(l, training ? w->n_rows : 0, 1, size));
+    w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
+    w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
+    for (int64_t i = 0; i < n; i++) {
+        const bp_layer *layer = &plan->layers[i];
+        const int dense = layer->kind == BP_LAYER_DENSE, dropout = layer->kind == BP_LAYER_DROPOUT;
+        const size_t output = reserve(l, training ? w->n_rows : 0, layer->out_stride, size);
+        const size_t mask = reserve(l, training && dropout ? w->n_rows : 0, layer->out_stride, size);
+        const size_t transposed = reserve(l, training && dense ? layer->n_out : 0, layer->in_stride, size);
+        if (!base) continue;
+        w->outputs[i] = training ? at(base, output) : w->scratch[i % 2];
+        w->masks[i] = dropout ? at(base, mask) : NULL;
+        w->transposed[i] = dense ? at(base, transposed) : NULL;
+    }
+}
+
+bp_status bp_workspace_create(bp_workspace **out, const bp_plan *plan, int64_t n_rows, bp_workspace_kind kind)
+{
+    *out = NULL;
+    if (n_rows < 1 || (kind != BP_FOR_INFERENCE && kind != BP_FOR_TRAINING)) return BP_E_ARGUMENT;
+    bp_workspace sizes = {.kind = kind, .n_rows = n_rows};
+    layout measured = {0, 0};
+    lay_out(&sizes, plan, NULL, &measured);
+    if (measured.overflow) return BP_E_OVERFLOW;
+    bp_workspace *w = calloc(1, sizeof *w);
+    void *memory = calloc(1, measured.used + ALIGNMENT); /* zeros: the padding is read */
+    if (!w || !memory) {
+        free(w);
+        free(memory);
+        return BP_E_MEMORY;
+    }
+    *w = sizes;
+    w->memory = memory;
+    w->bytes = measured.used + ALIGNMENT;
+    char *base = (char *)memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT);
+    layout laid = {0, 0};
+    lay_out(w, plan, base, &laid);
+    *out = w;
+    return BP_OK;
+}
+
+void bp_workspace_destroy(bp_workspace *workspace)
+{
+    if (!workspace) return;
+    free(workspace->memory);
+    free(workspace);
+}
+
+int64_t bp_workspace_n_rows(const bp_workspace *workspace) { return workspace->n_rows; }
+size_t bp_workspace_bytes(const bp_workspace *workspace) { return workspace->bytes; }

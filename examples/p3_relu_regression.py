@@ -1,0 +1,117 @@
+"""A ReLU network 5-4-4-1 learns y = log(X beta + 20), whole batch and one row at a time.
+
+A network that answers with a constant has a squared error equal to the variance of y at best.
+So the score here is the error divided by that variance: at 1 nothing is learnt, below 0.1 is a
+fit.
+
+Mistakes that this avoids: a hidden layer computed from a pre-activation that is never refreshed,
+so it cannot change; a gradient without the factor 2 of the squared error that is reported; the
+last prediction broadcast against all targets; and units that are all dead, so that every gradient
+is exactly 0. The last is no slip in a formula: y has mean 3 and variance 0.01, and from standard
+normal weights the first steps at rate 0.1 are so long that they push ReLUs below zero on every
+row, for good. The remedy is the start: weights by He's rule, zero biases, and a target
+standardised like any feature.
+"""
+
+import numpy as np
+
+import bpcore
+
+
+def make_rows(n, rng):
+    beta = rng.standard_normal((5, 1))
+    x = rng.standard_normal((n, 5))
+    while (bad := (x @ beta <= -20).ravel()).any():  # no logarithm: draw those rows again
+        x[bad] = rng.standard_normal((bad.sum(), 5))
+    return x, np.log(x @ beta + 20)
+
+
+def standardise(a):
+    return (a - a.mean(axis=0)) / a.std(axis=0)
+
+
+def train(x, y, learning_rate, batch_size=None, start="he", seed=0):
+    """501 passes of plain gradient descent; return the network and its history."""
+    rng = np.random.default_rng(seed)
+    net = bpcore.mlp([5, 4, 4, 1], hidden="relu", rng=rng)  # before a ReLU weights are He's
+    if start == "normal":  # the original's: all weights and biases standard normal
+        net.parameters[:] = rng.standard_normal(net.parameters.size)
+    history = net.fit(
+        x,
+        y,
+        epochs=501,
+        batch_size=batch_size,
+        optimizer=bpcore.SGD(learning_rate=learning_rate),
+        sampling="sequential",
+        callbacks=[bpcore.GradientNorms(order=1)],  # sums of absolute values, by layer
+    )
+    return net, history
+
+
+def score(net, x, y):
+    """The squared error over the variance of y."""
+    return net.loss_value(x, y) / np.var(y)
+
+
+def count_dead_units(net, x):
+    """How many hidden units answer 0 on every row, and so have no gradient any more."""
+    dead, h = 0, x
+    for layer in net.layers:
+        h = layer.forward(h)
+        if isinstance(layer, bpcore.ReLU):
+            dead += int((h == 0).all(axis=0).sum())
+    return dead
+
+
+def print_every_100(history):
+    names = [name for name in history.columns if name.startswith("gradient_norm")]
+    print("step      loss" + "".join(f"{name:>18}" for name in names))
+    for step in range(0, 501, 100):
+        norms = "".join(f"{history[name][step]:18.5f}" for name in names)
+        print(f"{step:4} {history['loss'][step]:9.5f}{norms}")
+
+
+def compare_starts(x, y):
+    """Twenty networks from each start, whole batch at the original's rate."""
+    print("error / variance of y from 20 starts   median    worst  below 0.1  dead units of 160")
+    scores = {}
+    for name, start, target in [
+        ("normal weights and biases, y as it is", "normal", y),
+        ("He's weights, y as it is", "he", y),
+        ("He's weights, y standardised", "he", standardise(y)),
+    ]:
+        nets = [train(x, target, 0.1, start=start, seed=seed)[0] for seed in range(20)]
+        dead = sum(count_dead_units(net, x) for net in nets)
+        scores[name] = s = np.array([score(net, x, target) for net in nets])
+        print(f"{name:37} {np.median(s):8.4f} {s.max():8.4f} {(s < 0.1).sum():10} {dead:18}")
+    return scores
+
+
+def main():
+    rng = np.random.default_rng(0)
+    x, y = make_rows(900, rng)
+    net, whole = train(x, standardise(y), learning_rate=0.1)
+    whole_score = score(net, x, standardise(y))
+    print("whole batch, 900 rows")
+    print_every_100(whole)
+    print(f"error / variance of y: {whole_score:.4f}\n")
+
+    starts = compare_starts(x, y)
+
+    x, y = make_rows(90, rng)
+    net, one_row = train(x, standardise(y), learning_rate=0.01, batch_size=1)
+    one_row_score = score(net, x, standardise(y))
+    print("\none row at a time, 90 rows")
+    print_every_100(one_row)
+    print(f"error / variance of y: {one_row_score:.4f}")
+    return {
+        "whole": whole,
+        "whole_score": whole_score,
+        "one_row": one_row,
+        "one_row_score": one_row_score,
+        "starts": starts,
+    }
+
+
+if __name__ == "__main__":
+    main()

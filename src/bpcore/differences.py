@@ -1,0 +1,378 @@
+"""Central differences that know how far to trust themselves.
+
+A difference quotient has two errors: truncation, which grows with the step, and rounding, which
+grows as the step shrinks. Every slope here is measured at two step sizes, h and h/2, so that
+both can be estimated, and the step is moved until the estimate is good enough to judge by. Nothing
+is ever concluded from a one-sided difference; both sides are only compared to find kinks.
+
+References
+----------
+.. [1] C. J. F. Ridders, "Accurate computation of F'(x) and F'(x) F''(x)", Advances in Engineering
+   Software 4 (1982), 75-76.
+.. [2] J. J. More and S. M. Wild, "Estimating computational noise", SIAM Journal on Scientific
+   Computing 33 (2011), 1292-1314.
+"""
+
+from collections.abc import Callable
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+
+UNKNOWN, RIGHT, WRONG, KINK, UNDECIDED = range(5)
+VERDICTS = ("not judged", "right", "wrong", "kink", "too small to judge")
+
+# An entry is judged only where the slope is known to KNOWN of its size, and is right only within
+# AGREE plus twice that: so whatever counts as checked would have failed if it were off by 1e-4.
+KNOWN = 3e-5
+AGREE = 1e-5
+
+_EPS = float(np.finfo(np.float64).eps)
+_FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
+_RATIO = 8.0  # between the steps of two rounds
+_ROUNDS = 16
+_NOISE = 8.0  # rounding in a slope, in units of noise / h: four standard deviations
+_PILOT = 40
+
+Move = Callable[[int, float], tuple[float, float]]
+
+
+class Slopes(NamedTuple):
+    """Measured slopes: numeric value, estimated error and verdict of every entry."""
+
+    numeric: np.ndarray
+    error: np.ndarray
+    verdict: np.ndarray
+
+
+def noise_level(value: Callable[[float], float], center: float) -> float:
+    """Estimate the rounding noise of a function from high differences along one line.
+
+    Parameters
+    ----------
+    value : callable
+        The function at a distance t from the point, along a line in which every coordinate moves by
+        about t times its scale.
+    center : float
+        `value(0.0)`.
+
+    Returns
+    -------
+    float
+        Standard deviation of the noise, at least an ulp of `center`.
+
+    References
+    ----------
+    More and Wild [2]_ in the description of this module.
+
+    Examples
+    --------
+    >>> import math
+    >>> from bpcore.differences import noise_level
+    >>> noise_level(lambda t: math.exp(1 + t), math.e) < 1e-15
+    True
+    >>> 1e-8 < noise_level(lambda t: float(np.float32(math.exp(1 + t))), math.e) < 1e-6
+    True
+    """
+    orders = (4, 5)
+    measured = []
+    points = {0.0: center}
+    for step in (3e-4, 3e-6, 3e-8, 3e-10, 3e-12):
+        # One side only, and not from 0: a kink at the point itself is not noise.
+        values = np.array([value((k + 1) * step) for k in range(8)])
+        points.update(zip(step * np.arange(1, 9), values.tolist(), strict=True))
+        if not np.isfinite(values).all():
+            continue
+        if measured and np.unique(values).size < 5:  # too close for a function of low resolution
+            break
+        # Curvature and kinks within the points fade as they move together, noise does not.
+        measured.append(
+            max(np.sqrt(np.mean(np.diff(values, k) ** 2) / comb(2 * k, k)) for k in orders)
+        )
+    seen = np.array(list(points.values()))
+    seen = seen[np.isfinite(seen)]
+    level = max(_EPS * abs(center), min(measured, default=0.0), 0.3 * _resolution(value, points))
+    if np.any(seen) and np.array_equal(seen.astype(np.float32), seen):  # float32 in disguise
+        level = max(level, 2.0**-25 * np.abs(seen).max())
+    return float(level)
+
+
+def _resolution(value: Callable[[float], float], points: dict[float, float]) -> float:
+    """Find the least change that a function can make, if it stays the same over short moves.
+
+    A saturated unit is an example: 1 - p takes only multiples of 1e-16, however small it is.
+    """
+    center = points[0.0]
+    flat = max((t for t in points if t < 1e-6 and points[t] == center), default=0.0)
+    changed = min((t for t in points if t > flat and points[t] != center), default=np.inf)
+    far = max(points)
+    while np.isinf(changed) and far < 100:
+        far *= 8
+        if value(far) != center:
+            changed = far
+    if flat == 0.0 or np.isinf(changed):
+        return 0.0
+    for _ in range(40):
+        middle = 0.5 * (flat + changed)
+        if value(middle) == center:
+            flat = middle
+        else:
+            changed = middle
+    jump = abs(value(changed) - center)
+    return jump if np.isfinite(jump) else 0.0
+
+
+def measure_slopes(
+    move: Move,
+    analytic: np.ndarray,
+    scale: np.ndarray,
+    spacing: np.ndarray,
+    center: float,
+    noise: float,
+    uncertainty: "np.ndarray | float" = 0.0,
+    longest: "np.ndarray | float" = np.inf,
+) -> Slopes:
+    """Measure the slope of a function along many lines and compare each with an analytic one.
+
+    Parameters
+    ----------
+    move : callable
+        `move(i, t)` returns the function's value after a move by t along line i, and the move
+        that was really made, which differs from t by rounding.
+    analytic : ndarray of shape (m,)
+        The slopes to judge; finite.
+    scale : ndarray of shape (m,)
+        What counts as a large move along each line; > 0.
+    spacing : ndarray of shape (m,)
+        Distance of the floating-point numbers around the point, along each line.
+    center : float
+        The function's value without a move.
+    noise : float
+        Its rounding noise, from `noise_level`.
+    uncertainty : float or ndarray of shape (m,)
+        How far off a right analytic slope may be because of the precision it was computed in.
+    longest : float or ndarray of shape (m,)
+        The longest step worth trying, in scales.
+
+    Returns
+    -------
+    Slopes
+        Numeric slopes, error estimates and verdicts, each of shape (m,).
+
+    Examples
+    --------
+    The first line is judged right, the second has a kink at the point, the third is off by 0.1 %:
+
+    >>> import numpy as np
+    >>> from bpcore.differences import VERDICTS, measure_slopes
+    >>> functions = [np.sin, np.abs, np.exp]
+    >>> def move(i, t):
+    ...     return float(functions[i](t)), t
+    >>> values = []
+    >>> for i, slope in enumerate([1.0, 1.0, 1.001]):
+    ...     one = measure_slopes(lambda _, t: move(i, t), np.array([slope]), np.ones(1),
+    ...                          np.full(1, 1e-16), move(i, 0.0)[0], 1e-16)
+    ...     values.append(VERDICTS[one.verdict[0]])
+    >>> values
+    ['right', 'kink', 'wrong']
+    """
+    m = analytic.size
+    uncertainty = np.broadcast_to(uncertainty, m)
+    search = _Search(move, analytic, scale, spacing, center, noise, uncertainty, longest * scale)
+    start = _FIRST_STEP * (noise / (_EPS * abs(center)) if center else 1.0) ** 0.2
+    ratio = min(start, 2.0**-4)
+    everything = np.arange(m)
+    n_pilot = min(m // 7, _PILOT)
+    if n_pilot > 2:
+        # Where kinks lie close together a few lines tell what step the others should begin with.
+        pilot = everything[:: m // n_pilot]
+        search.run(pilot, ratio)
+        done = pilot[np.isin(search.verdict[pilot], (RIGHT, WRONG))]
+        if done.size > n_pilot // 2:
+            ratio = min(ratio, float(np.median(search.best_step()[done] / scale[done])))
+        everything = np.setdiff1d(everything, pilot)
+    search.run(everything, ratio)
+    return Slopes(search.numeric, search.error, search.verdict)
+
+
+class _Search:
+    """The rounds of steps tried for each line; arrays are (round, line)."""
+
+    def __init__(
+        self,
+        move: Move,
+        analytic: np.ndarray,
+        scale: np.ndarray,
+        spacing: np.ndarray,
+        center: float,
+        noise: float,
+        uncertainty: np.ndarray,
+        longest: np.ndarray,
+    ) -> None:
+        m = analytic.size
+        self.move, self.analytic, self.center, self.noise = move, analytic, center, noise
+        self.uncertainty = uncertainty
+        self.scale, self.spacing, self.longest = scale, spacing, longest
+        self.verdict = np.full(m, UNKNOWN, dtype=np.int8)
+        self.numeric = np.full(m, np.nan)
+        self.error = np.full(m, np.inf)
+        self.step, self.slope, self.gap, self.rounding, self.bound = np.full(
+            (5, _ROUNDS, m), np.nan
+        )
+        self.bound[:] = np.inf
+        self.too_short = np.zeros(m)  # the longest step that rounding spoiled
+        self.too_long = np.full(m, np.inf)  # the shortest that curvature or a kink spoiled
+
+    def best_step(self) -> np.ndarray:
+        """The step whose slope each line ended up with."""
+        return np.take_along_axis(self.step, self.bound.argmin(axis=0)[None], axis=0)[0]
+
+    def run(self, lines: np.ndarray, ratio: float) -> None:
+        """Settle the verdict of the lines, beginning with steps of `ratio` times their scales."""
+        step = np.maximum(_power_of_two(ratio * self.scale[lines]), 4 * self.spacing[lines])
+        for r in range(_ROUNDS):
+            if not lines.size:
+                return
+            self._measure(r, lines, step)
+            with np.errstate(all="ignore"):
+                self._judge(r, lines)
+                step = self._next_step(r, lines)
+            open_ = self.verdict[lines] == UNKNOWN
+            ended = open_ & (np.isnan(step) | (r == _ROUNDS - 1))
+            self._give_up(lines[ended])
+            lines, step = lines[open_ & ~ended], step[open_ & ~ended]
+
+    def _measure(self, r: int, lines: np.ndarray, step: np.ndarray) -> None:
+        """Take central differences at h and h/2 with their error estimate."""
+        move = self.move
+        values = np.empty((4, lines.size))
+        widths = np.empty((2, lines.size))
+        for j, (i, h) in enumerate(zip(lines.tolist(), step.tolist(), strict=True)):
+            up, a = move(i, h)
+            down, b = move(i, -h)
+            half_up, c = move(i, 0.5 * h)
+            half_down, d = move(i, -0.5 * h)
+            values[:, j] = up, down, half_up, half_down
+            widths[:, j] = a - b, c - d
+        with np.errstate(all="ignore"):
+            up, down, half_up, half_down = values
+            whole, half = (up - down) / widths[0], (half_up - half_down) / widths[1]
+            slope = half + (half - whole) / 3  # Richardson: the error is of order h^4
+            # What the gap between right and left slope tends to as h goes to 0; 0 without a kink.
+            sides = 4 * (half_up + half_down - 2 * self.center) - (up + down - 2 * self.center)
+            gap = np.abs(sides) / step
+            top = np.maximum(np.abs(values).max(axis=0), abs(self.center))
+            size = np.maximum(np.abs(slope), np.abs(self.analytic[lines]))
+            rounding = (
+                _NOISE * np.maximum(self.noise, _EPS * top) + 2 * size * self.spacing[lines]
+            ) / step
+            bound = np.abs(whole - half) + gap + rounding
+            bad = ~np.isfinite(bound)
+        slope[bad], gap[bad], rounding[bad], bound[bad] = np.nan, np.nan, np.nan, np.inf
+        self.step[r, lines], self.slope[r, lines] = step, slope
+        self.gap[r, lines], self.rounding[r, lines], self.bound[r, lines] = gap, rounding, bound
+        spoiled_by_rounding = (np.abs(whole - half) <= rounding) & (gap <= 4 * rounding)
+        shorter, longer = lines[spoiled_by_rounding], lines[~spoiled_by_rounding]
+        self.too_short[shorter] = np.maximum(self.too_short[shorter], step[spoiled_by_rounding])
+        self.too_long[longer] = np.minimum(self.too_long[longer], step[~spoiled_by_rounding])
+        for q in range(r):
+            self._compare_rounds(q, r, lines)
+
+    def _compare_rounds(self, q: int, r: int, lines: np.ndarray) -> None:
+        """Bound the error of the longer step of two by its distance from the shorter one."""
+        first_longer = self.step[q, lines] > self.step[r, lines]
+        long, short = np.where(first_longer, q, r), np.where(first_longer, r, q)
+        bound = (
+            2 * np.abs(self.slope[long, lines] - self.slope[short, lines])
+            + self.gap[long, lines]
+            + self.rounding[long, lines]
+            + self.rounding[short, lines] / 4
+        )
+        # A nan of a point outside the function's domain compares as false.
+        better = (bound < self.bound[long, lines]) & (
+            self.step[long, lines] >= 4 * self.step[short, lines]
+        )
+        self.bound[long[better], lines[better]] = bound[better]
+
+    def _judge(self, r: int, lines: np.ndarray) -> None:
+        """Set the verdict of the lines whose slope is known well enough."""
+        best = self.bound[:, lines].argmin(axis=0)
+        slope, bound = self.slope[best, lines], self.bound[best, lines]
+        self.numeric[lines], self.error[lines] = slope, bound
+        analytic = self.analytic[lines]
+        size = np.maximum(np.abs(slope), np.abs(analytic))
+        distance = np.abs(analytic - slope)
+        allowed = bound + self.uncertainty[lines]
+        known = allowed <= KNOWN * size
+        gap, rounding = self.gap[best, lines], self.rounding[best, lines]
+        kink_free = gap <= 4 * rounding
+        right = known & (distance <= AGREE * size + 2 * allowed)
+        right |= self._exactly_zero(r, lines) & (size == 0)
+        far = distance > AGREE * size + np.where(known, 2, 4) * allowed
+        far &= kink_free | (gap < 1e-3 * distance)
+        # To call a gradient wrong takes a second, shorter step that says so too.
+        others = np.abs(self.slope[: r + 1, lines] - slope) <= 0.5 * distance
+        others &= self.bound[: r + 1, lines] <= distance
+        others &= self.step[: r + 1, lines] < self.step[best, lines]
+        wrong = far & ~right & others.any(axis=0)
+        self.verdict[lines[right]] = RIGHT
+        self.verdict[lines[wrong]] = WRONG
+
+    def _exactly_zero(self, r: int, lines: np.ndarray) -> np.ndarray:
+        """Whether a slope of exactly 0 is flat or even around the point, without a kink."""
+        gap, seen = self.gap[r, lines], 4 * self.rounding[: r + 1, lines]
+        flat = ~(self.gap[: r + 1, lines] > seen).any(axis=0)
+        if r:
+            flat |= gap + seen[r] <= 0.1 * self.gap[r - 1, lines]
+        return flat & (self.bound[r, lines] <= gap + self.rounding[r, lines])
+
+    def _next_step(self, r: int, lines: np.ndarray) -> np.ndarray:
+        """The next step of each line, or nan where another cannot help."""
+        short, long = self.too_short[lines], self.too_long[lines]
+        size = np.maximum(np.abs(self.analytic[lines]), np.abs(self.numeric[lines]))
+        distance = np.abs(self.analytic[lines] - self.numeric[lines])
+        error = self.error[lines]
+        # Rounding: the step that would bring it down to what is needed, if that is within reach.
+        real = np.maximum(np.abs(self.analytic[lines]), np.abs(self.numeric[lines]) - error)
+        noise = self.rounding[r, lines] * self.step[r, lines]
+        hopeless = (noise > KNOWN * real * self.longest[lines]) & (distance <= 4 * error)
+        up = np.where(hopeless | (short >= self.longest[lines]), np.nan, short * _RATIO)
+        # Curvature or a kink: shorter; at once to the shortest that still shows a kink that stays.
+        down = long / _RATIO
+        if r:
+            gap, before = self.gap[r, lines], self.gap[r - 1, lines]
+            stays = (gap > 4 * self.rounding[r, lines]) & (gap > 0.8 * before)
+            stays &= gap < 1.25 * before
+            least = 16 * noise / gap
+            down = np.where(stays, np.where(long > 2 * least, least, np.nan), down)
+        down = np.where(down < 4 * self.spacing[lines], np.nan, down)
+        between = np.where(long / short > 4, np.sqrt(long * short), np.nan)
+        step = np.where(short == 0, down, np.where(np.isinf(long), up, between))
+        # What looks wrong gets a second look close by.
+        best = self.bound[:, lines].argmin(axis=0)
+        at = self.step[best, lines]
+        suspect = (distance > AGREE * size + 2 * error) & (error <= KNOWN * size)
+        for aside in (2.0**-6, 2.0**-4, 0.25, 0.5):
+            tried = (self.step[: r + 1, lines] == aside * at).any(axis=0)
+            step = np.where(suspect & ~tried, aside * at, step)
+        return _power_of_two(step)
+
+    def _give_up(self, lines: np.ndarray) -> None:
+        """Tell a kink at the point from a slope that is too small to judge."""
+        gap, rounding, step = self.gap[:, lines], self.rounding[:, lines], self.step[:, lines]
+        seen = gap > 5 * rounding
+        column = np.arange(lines.size)
+        shortest = np.where(seen, step, np.inf).argmin(axis=0)
+        last = gap[shortest, column]
+        # It neither fades with the step, as curvature does, nor grows as it shrinks, like noise...
+        kink = (seen & (gap > 0.4 * last) & (gap < 2.5 * last)).sum(axis=0) > 2
+        # ... and no shorter step is free of it.
+        gone = (step < step[shortest, column]) & (gap + 4 * rounding < 0.5 * last)
+        kink &= ~gone.any(axis=0)
+        self.verdict[lines] = np.where(kink, KINK, UNDECIDED)
+
+
+def _power_of_two(step: np.ndarray) -> np.ndarray:
+    """Round to a power of two, so that a point plus a step is mostly exact; nan stays."""
+    with np.errstate(all="ignore"):
+        return np.exp2(np.round(np.log2(step)))

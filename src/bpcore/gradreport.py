@@ -1,0 +1,441 @@
+"""What a gradient check found: analytic and numeric side by side, and a verdict in a sentence."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["ArrayCheck", "GradientReport", "explain_difference"]
+
+_JUDGED = ("right", "wrong", "not finite")
+_LEAST_CHECKED = 0.1  # of the entries looked at; with fewer a check proves nothing
+_ROWS_SHOWN = 4  # of each array
+_SAME = 2e-5  # relative, of two factors
+_COLUMNS = ("array", "index", "analytic", "numeric", "error_estimate", "relative_error", "verdict")
+
+
+class ArrayCheck:
+    """The check of one array.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Of the whole array.
+    index : list
+        A tuple of int for each entry looked at, or "direction k".
+    analytic, numeric : ndarray
+        The derivative that was given and the one measured.
+    error_estimate : ndarray
+        How far off the measured one may be.
+    relative_error : ndarray
+        ``abs(analytic - numeric) / max(abs(analytic), abs(numeric))``.
+    verdict : ndarray of str
+        "right", "wrong", "not finite", "kink" or "too small to judge".
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        index: "list[tuple[int, ...] | str]",
+        analytic: np.ndarray,
+        numeric: np.ndarray,
+        error_estimate: np.ndarray,
+        verdict: np.ndarray,
+    ) -> None:
+        self.name, self.shape, self.index = name, shape, index
+        self.analytic, self.numeric, self.error_estimate = analytic, numeric, error_estimate
+        finite = np.isfinite(analytic)
+        self.verdict = np.where(finite, verdict, "not finite")
+        with np.errstate(all="ignore"):
+            size = np.maximum(np.abs(analytic), np.abs(numeric))
+            relative = np.where(size == 0, 0.0, np.abs(analytic - numeric) / size)
+        self.relative_error = np.where(finite, relative, np.inf)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no entry is wrong and some could be judged."""
+        return self.n_wrong == 0 and self.n_checked > 0
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Which entries could be judged: a mask."""
+        return np.isin(self.verdict, _JUDGED)
+
+    @property
+    def n_checked(self) -> int:
+        """How many entries could be judged."""
+        return int(self.judged.sum())
+
+    @property
+    def n_wrong(self) -> int:
+        """How many of them are wrong."""
+        return int(np.isin(self.verdict, ("wrong", "not finite")).sum())
+
+    @property
+    def n_kinks(self) -> int:
+        """How many were left out because the function has a kink there."""
+        return int((self.verdict == "kink").sum())
+
+    @property
+    def n_undecided(self) -> int:
+        """How many were left out because they are too small to judge."""
+        return len(self.index) - self.n_checked - self.n_kinks
+
+    @property
+    def all_zero(self) -> bool:
+        """Whether every entry that could be judged is exactly 0."""
+        judged = self.judged
+        return not (self.analytic[judged].any() or self.numeric[judged].any())
+
+    def order(self) -> np.ndarray:
+        """Positions of the entries, worst first, those left out last."""
+        rank = np.select([np.isin(self.verdict, ("wrong", "not finite")), self.judged], [0, 1], 2)
+        return np.lexsort((-np.nan_to_num(self.relative_error, nan=np.inf), rank))
+
+    @property
+    def worst_error(self) -> float:
+        """The relative error of the worst entry that could be judged; nan without any."""
+        return float(self.relative_error[self.order()[0]]) if self.n_checked else float("nan")
+
+    @property
+    def worst_index(self) -> "tuple[int, ...] | str | None":
+        """The index of that entry."""
+        return self.index[self.order()[0]] if self.n_checked else None
+
+    def __repr__(self) -> str:
+        return (
+            f"<ArrayCheck {self.name}: {self.n_checked} checked, {self.n_wrong} wrong, "
+            f"{self.n_kinks} kinks, {self.n_undecided} too small to judge>"
+        )
+
+
+class GradientReport:
+    """The result of a gradient check; `print` it to read it.
+
+    Attributes
+    ----------
+    arrays : dict of str to ArrayCheck
+        What was found in each array, with all its entries.
+    problems : list of str
+        What spoiled the check as a whole.
+    hint : str
+        A factor, sign, transposition or pattern of zeros that would explain the difference, or "".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bpcore
+    >>> x = np.array([0.5, 0.0, -1.5])
+    >>> report = bpcore.check_gradients(lambda x: np.abs(x).sum(), np.sign, x)
+    >>> report.ok, report.n_checked, report.n_kinks, report.n_undecided
+    (True, 2, 1, 0)
+    """
+
+    def __init__(
+        self, arrays: dict[str, ArrayCheck], problems: "list[str]" = (), hint: str = ""
+    ) -> None:
+        self.arrays, self.hint = arrays, hint
+        self.problems = [*problems, *self._own_problems()]
+
+    def _own_problems(self) -> list[str]:
+        found = []
+        for array in self.arrays.values():
+            unfit = ~np.isfinite(array.analytic)
+            if unfit.any():
+                at = int(unfit.argmax())
+                found.append(
+                    f"the gradient of {array.name} is {array.analytic[at]} at {array.index[at]}"
+                )
+        if found or not self.arrays:
+            return found
+        if self.n_checked < _LEAST_CHECKED * self.n_entries:
+            return [
+                f"{self.n_entries - self.n_checked} of {self.n_entries} entries had to be left out "
+                f"({self.n_kinks} kinks, {self.n_undecided} too small to judge)"
+            ]
+        if all(array.all_zero for array in self.arrays.values()):
+            return [
+                "every gradient that could be judged is exactly 0, so code that always returns 0 "
+                "would pass (dead or saturated units?)"
+            ]
+        return []
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(array, name) for array in self.arrays.values())
+
+    @property
+    def n_entries(self) -> int:
+        """How many entries were looked at."""
+        return sum(len(array.index) for array in self.arrays.values())
+
+    @property
+    def n_checked(self) -> int:
+        """How many of them could be judged."""
+        return self._sum("n_checked")
+
+    @property
+    def n_wrong(self) -> int:
+        """How many of those are wrong."""
+        return self._sum("n_wrong")
+
+    @property
+    def n_kinks(self) -> int:
+        """How many were left out because the function has a kink there."""
+        return self._sum("n_kinks")
+
+    @property
+    def n_undecided(self) -> int:
+        """How many were left out because they are too small to judge."""
+        return self._sum("n_undecided")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the gradients are proven: enough could be judged, and all of it is right."""
+        return bool(self.arrays) and not self.problems and self.n_wrong == 0
+
+    def _worst(self) -> ArrayCheck | None:
+        judged = [array for array in self.arrays.values() if array.n_checked]
+        return max(judged, key=lambda a: (a.n_wrong > 0, a.worst_error), default=None)
+
+    @property
+    def worst_error(self) -> float:
+        """The relative error of the worst entry that could be judged; nan without any."""
+        worst = self._worst()
+        return float("nan") if worst is None else worst.worst_error
+
+    @property
+    def worst_location(self) -> "tuple[str, tuple[int, ...] | str] | None":
+        """The name of its array, and its index there."""
+        worst = self._worst()
+        return None if worst is None else (worst.name, worst.worst_index)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return every entry as a row of a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With columns array, index, analytic, numeric, error_estimate, relative_error, verdict.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_frame() needs pandas: pip install bpcore[cli]") from error
+        rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+        for array in self.arrays.values():
+            rows["array"] += [array.name] * len(array.index)
+            for name in _COLUMNS[1:]:
+                rows[name] += list(getattr(array, name))
+        return pandas.DataFrame(rows, columns=list(_COLUMNS))
+
+    def __repr__(self) -> str:
+        return (
+            f"<GradientReport ok={self.ok}: {self.n_checked} checked, {self.n_wrong} wrong, "
+            f"{self.n_kinks} kinks, {self.n_undecided} too small to judge, "
+            f"worst relative error {self.worst_error:.1e}>"
+        )
+
+    def __str__(self) -> str:
+        lines = [self.sentence()]
+        if self.hint:
+            lines.append(f"Hint: {self.hint}.")
+        for array in self.arrays.values():
+            lines += ["", *_array_table(array)]
+        return "\n".join(lines)
+
+    def sentence(self) -> str:
+        """Say the verdict in a sentence."""
+        where = ""
+        if self.worst_location is not None:
+            name, index = self.worst_location
+            place = ", ".join(map(str, index)) if isinstance(index, tuple) else index
+            where = f"{name}[{place}]"
+        left_out = ""
+        if self.n_kinks or self.n_undecided:
+            left_out = (
+                f" Left out: {self.n_kinks} at kinks, {self.n_undecided} too small to judge "
+                "beside rounding."
+            )
+        if self.n_wrong:
+            found = f"{self.n_wrong} of {self.n_checked} entries differ from the differences"
+            also = "".join(f" Also, {problem}." for problem in self.problems)
+            return (
+                f"Gradients WRONG: {found}, worst at {where} "
+                f"(relative error {self.worst_error:.1e}).{left_out}{also}"
+            )
+        if not self.ok:
+            why = "; ".join(self.problems)
+            return f"Gradients NOT PROVEN: {why}."
+        return (
+            f"Gradients proven: all {self.n_checked} entries that could be judged agree with "
+            f"central differences; worst relative error {self.worst_error:.1e} at {where}.{left_out}"
+        )
+
+
+def _array_table(array: ArrayCheck) -> list[str]:
+    """Lines that show the worst entries of an array."""
+    counts = [f"{array.n_checked} checked"]
+    if array.n_wrong:
+        counts.append(f"{array.n_wrong} WRONG")
+    if array.n_kinks:
+        counts.append(f"{array.n_kinks} kinks")
+    if array.n_undecided:
+        counts.append(f"{array.n_undecided} too small to judge")
+    if array.n_checked and array.all_zero:
+        counts.append("all exactly 0")
+    lines = [f"{array.name} {array.shape}: {', '.join(counts)}"]
+    header = ("index", "analytic", "numeric", "relative error", "verdict")
+    rows = [header]
+    order = array.order()[:_ROWS_SHOWN]
+    for k in order:
+        rows.append(
+            (
+                str(array.index[k]),
+                f"{array.analytic[k]:.10e}",
+                f"{array.numeric[k]:.10e}",
+                f"{array.relative_error[k]:.1e}",
+                str(array.verdict[k]),
+            )
+        )
+    widths = [max(len(row[c]) for row in rows) for c in range(4)]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(row[c].rjust(widths[c]) for c in (1, 2, 3)), row[4]]
+        lines.append("  " + "  ".join(cells).rstrip())
+    if len(array.index) > len(order):
+        lines.append(f"  ... and {len(array.index) - len(order)} more")
+    return lines
+
+
+# ------------------------------------------------------------------------------------------- hints
+
+
+def explain_difference(
+    arrays: dict[str, ArrayCheck],
+    gradients: "dict[str, tuple[np.ndarray, np.ndarray | None]]",
+    meanings: dict[str, float],
+) -> str:
+    """Look for a factor, a transposition or a pattern of zeros that explains what is wrong.
+
+    Parameters
+    ----------
+    arrays : dict of str to ArrayCheck
+        What was found.
+    gradients : dict of str to (ndarray, ndarray or None)
+        The whole gradient that was given for each array, and the flat positions looked at
+        (None: random directions).
+    meanings : dict of str to float
+        Names of numbers that may appear as factors, such as that of rows.
+
+    Returns
+    -------
+    str
+        "" if nothing explains it.
+    """
+    hints: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        if array.n_wrong:
+            text = _explain_array(array, *gradients[name], meanings)
+            if text:
+                hints.setdefault(text, []).append(name)
+    if len(arrays) == 1:
+        return "".join(hints)
+    compared = [name for name, array in arrays.items() if array.n_checked and not array.all_zero]
+    return "; ".join(
+        f"{'every array' if names == compared else ', '.join(names)}: {text}"
+        for text, names in hints.items()
+    )
+
+
+def _explain_array(
+    array: ArrayCheck,
+    gradient: np.ndarray,
+    entries: np.ndarray | None,
+    meanings: dict[str, float],
+) -> str:
+    judged = array.judged & np.isfinite(array.analytic)
+    numeric, error = array.numeric[judged], array.error_estimate[judged]
+    analytic = array.analytic[judged]
+    if not judged.any():
+        return ""
+    if not analytic.any():
+        return "what was given is 0 everywhere"
+    factor = _common_factor(analytic, numeric, error)
+    if factor is not None and (factor := _snap(factor, meanings, judged.sum())):
+        return _describe(factor, meanings)
+    if entries is not None and gradient.ndim == 2 and min(gradient.shape) > 1:
+        rows, columns = gradient.shape
+        flat = gradient.reshape(-1)
+        variants = {"its rows and columns read in the wrong order": flat.reshape(columns, rows).T}
+        if rows == columns:
+            variants = {"it is the transposed gradient": gradient.T}
+        for text, other in variants.items():
+            moved = np.asarray(other, dtype=np.float64).reshape(-1)[entries][judged]
+            factor = _common_factor(moved, numeric, error)
+            if factor is not None:
+                if abs(factor - 1) < _SAME:
+                    return f"transposition: {text}"
+                return f"transposition ({text}) and {_describe(factor, meanings)}"
+    wrong = array.verdict[judged] == "wrong"
+    if not analytic[wrong].any():
+        return f"right but for {wrong.sum()} entries that are 0 and should not be"
+    if np.all(np.abs(numeric[wrong]) <= error[wrong]):
+        return f"right but for {wrong.sum()} entries that should be 0 (a mask left out?)"
+    return ""
+
+
+def _common_factor(analytic: np.ndarray, numeric: np.ndarray, error: np.ndarray) -> float | None:
+    """The number c for which analytic = c * numeric throughout, if there is one."""
+    good = np.abs(numeric) > 1e4 * error
+    if not good.any():
+        return None
+    factor = float(np.median(analytic[good] / numeric[good]))
+    off = np.abs(analytic - factor * numeric)
+    if factor and np.all(off <= 1e-5 * np.abs(analytic) + 4 * abs(factor) * error):
+        return factor
+    return None
+
+
+def _snap(factor: float, meanings: dict[str, float], n_entries: int) -> float | None:
+    """A factor worth telling: of a single entry only one that says something."""
+    if abs(factor - 1) < _SAME:
+        return None
+    return factor if n_entries > 1 or _name_number(abs(factor), meanings) else None
+
+
+def _name_number(number: float, meanings: dict[str, float]) -> str:
+    """Write a number as n or 1/n and say what it is the number of; "" if it is neither."""
+    for text, value in (("{}", number), ("1/{}", 1 / number)):
+        nearest = round(value)
+        if 1 <= nearest <= 10**7 and abs(value - nearest) <= _SAME * nearest:
+            return text.format(nearest)
+    return ""
+
+
+def _describe(factor: float, meanings: dict[str, float]) -> str:
+    """Say what a factor is."""
+    number = _name_number(abs(factor), meanings) or f"{abs(factor):.6g}"
+    if number == "1":
+        return "sign: what was given is -1 times the right gradient"
+    counted = ""
+    for times in (1, 2):
+        for meaning, count in meanings.items():
+            prefix = "" if times == 1 else "twice "
+            if count > 2 and number == str(times * count):
+                counted = counted or f" ({prefix}{meaning})"
+            if count > 2 and abs(abs(factor) * count / times - 1) < _SAME:
+                counted = counted or f" ({times} over {meaning})"
+    sign = "-" if factor < 0 else ""
+    reversed_ = ", sign reversed" if factor < 0 else ""
+    return (
+        f"factor {sign}{number}{counted}{reversed_}: "
+        f"what was given is {sign}{number} times the right gradient"
+    )

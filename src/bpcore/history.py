@@ -1,0 +1,83 @@
+"""What a fit records."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bpcore.frames import to_frame
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class History(Mapping[str, list[Any]]):
+    """The figures of each epoch, as lists by name.
+
+    ``history["loss"]`` is the mean of the epoch's batch losses before their updates; further names
+    are "epoch" (from 0), "learning_rate", "seconds" (since the start of the fit, to about a
+    millisecond), "validation_loss" where there is validation data, and what callbacks added.
+    ``len(history)`` is the number of epochs; `keys`, `items` and ``in`` are those of the lists.
+
+    Examples
+    --------
+    >>> import bpcore
+    >>> net = bpcore.mlp([1, 1], rng=0)
+    >>> history = net.fit([[0.0], [1.0]], [0.0, 1.0], epochs=3)
+    >>> len(history)
+    3
+    >>> list(history)
+    ['epoch', 'loss', 'learning_rate', 'seconds']
+    """
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self._columns = columns
+
+    def __getitem__(self, name: str) -> list[Any]:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns["epoch"])
+
+    def __bool__(self) -> bool:
+        return True  # a history of no epochs is still a history
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "History(0 epochs)"
+        last = ", ".join(
+            f"{name} {values[-1]:.6g}" for name, values in self._columns.items() if name != "epoch"
+        )
+        return f"History({len(self)} epochs, at last {last})"
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame with a row for each epoch and a column for each name.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        return to_frame(self._columns)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the losses by epoch with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure without it.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from bpcore.plot import plot_history
+
+        return plot_history(self, ax)

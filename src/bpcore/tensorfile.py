@@ -1,0 +1,117 @@
+"""Read and write safetensors files, believing nothing that a file says of itself.
+
+The package `safetensors` writes and decodes the tensors. What it leaves open is checked here: keys
+that appear twice, and whether the file really has the size that its header announces, before
+memory is asked for.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from bpcore.errors import ModelFileError
+
+__all__ = ["Shapes", "encode_tensors", "parse_object", "read_header", "read_tensors"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+_HEADER_LIMIT = 16 * 2**20  # JSON takes some thirty times its length when it is parsed
+_TYPES = {"float32": "F32", "float64": "F64"}
+
+
+def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """Return the content of a safetensors file with float32 or float64 arrays."""
+    from safetensors.numpy import save  # here, as it would slow `import bpcore`
+
+    data = save(dict(arrays), metadata)
+    if (length := int.from_bytes(data[:8], "little")) > _HEADER_LIMIT:
+        raise ValueError(f"a header of {length} bytes is too long, {_HEADER_LIMIT} are the limit")
+    return data
+
+
+def read_header(file: BinaryIO) -> tuple[bytes, dict]:
+    """Read the length and the JSON that open a safetensors file: as bytes, and parsed."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if start[8:] != b"{":
+        raise ModelFileError("not a safetensors file: no JSON header at byte 8")
+    if length > _HEADER_LIMIT:
+        raise ModelFileError(
+            f"not a safetensors file, or an oversized header: {length} bytes are announced, at "
+            f"most {_HEADER_LIMIT} are read"
+        )
+    if length > size - 8:
+        raise ModelFileError(f"truncated: a header of {length} bytes in a file of {size}")
+    head = start + file.read(length - 1)
+    header = parse_object(head[8:], "not a safetensors file: the header")
+    if not all(isinstance(entry, dict) for entry in header.values()):
+        raise ModelFileError("not a safetensors file: an entry of the header is not an object")
+    return head, header
+
+
+def read_tensors(
+    file: BinaryIO, head: bytes, header: dict, shapes: Shapes, dtype: np.dtype
+) -> dict[str, np.ndarray]:
+    """Read the tensors, which must be those that the architecture needs and fill the file."""
+    from safetensors import SafetensorError, deserialize
+
+    for problem, names in [("missing", shapes.keys() - header), ("extra", header.keys() - shapes)]:
+        if names:
+            raise ModelFileError(f"{problem} tensors: {', '.join(map(ascii, sorted(names)))}")
+    for name, shape in shapes.items():
+        if (found := header[name].get("shape")) != list(shape):
+            raise ModelFileError(f"tensor {name!a}: expected shape {shape}, found {found!a}")
+        if (found := header[name].get("dtype")) != _TYPES[dtype.name]:
+            raise ModelFileError(f"tensor {name!a}: expected dtype {dtype}, found {found!a}")
+    size = os.fstat(file.fileno()).st_size
+    expected = len(head) + dtype.itemsize * sum(math.prod(shape) for shape in shapes.values())
+    if size != expected:
+        problem = "truncated" if size < expected else "trailing bytes"
+        raise ModelFileError(f"{problem}: expected {expected} bytes, the file has {size}")
+    # Not a memory map: a file cut short meanwhile would kill the process.
+    file.seek(0)
+    data = file.read(size)
+    if len(data) != size or not data.startswith(head):
+        raise ModelFileError("changed while it was being read")
+    try:
+        tensors = dict(deserialize(data))
+    except SafetensorError as error:
+        raise ModelFileError(f"not a valid safetensors file: {error}") from error
+    stored = dtype.newbyteorder("<")
+    return {
+        name: np.frombuffer(tensors[name]["data"], stored).reshape(shape).astype(dtype)
+        for name, shape in shapes.items()
+    }
+
+
+def parse_object(text: bytes | str, what: str) -> dict:
+    """Parse a JSON object in which no key appears twice and every number is finite."""
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        hooks = {"parse_float": _finite_float, "parse_constant": _finite_float}
+        value = json.loads(text, object_pairs_hook=_unique, **hooks)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{what} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{what} is not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict:
+    result: dict = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"duplicate key {key!a}")
+        result[key] = value
+    return result
+
+
+def _finite_float(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return value

@@ -1,0 +1,199 @@
+"""Activations alone: values and derivatives against the oracle, at kinks and at infinity."""
+
+import bounds
+import cases
+import numpy as np
+import pytest
+import reference
+
+import bpcore
+from bpcore import _core
+
+# Every elementwise activation as a layer, with parameters other than the defaults among them.
+LAYERS = {
+    "identity": lambda: bpcore.Identity(),
+    "sigmoid": lambda: bpcore.Sigmoid(),
+    "relu": lambda: bpcore.ReLU(),
+    "tanh": lambda: bpcore.Tanh(),
+    "leaky_relu": lambda: bpcore.LeakyReLU(),
+    "leaky_relu 0.3": lambda: bpcore.LeakyReLU(slope=0.3),
+    "elu": lambda: bpcore.ELU(),
+    "elu 0.5": lambda: bpcore.ELU(alpha=0.5),
+    "softplus": lambda: bpcore.Softplus(),
+    "gelu": lambda: bpcore.GELU(),
+    "gelu_tanh": lambda: bpcore.GELU(approximate="tanh"),
+    "silu": lambda: bpcore.SiLU(),
+}
+SIZES = (*cases.WIDTHS, 1000)
+INF, NAN = np.inf, np.nan
+
+
+def formula(name):
+    """The oracle's row, and the parameter."""
+    kernel, _, parameter = name.partition(" ")
+    row = reference.ACTIVATIONS[kernel]
+    return kernel, row, float(parameter) if parameter else row.parameter
+
+
+def arguments(rng, n, dtype):
+    """Sizes from 1e-6 to 100, both signs."""
+    x = rng.choice([-1, 1], n) * 10.0 ** rng.uniform(-6, 2, n)
+    return np.where(rng.random(n) < 0.6, rng.uniform(-6, 6, n), x).astype(dtype)
+
+
+def test_every_activation_is_in_the_table():
+    assert {formula(name)[0] for name in LAYERS} == set(reference.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_forward_and_backward(name, dtype, level, rng):
+    _, row, a = formula(name)
+    layer, u = LAYERS[name](), bounds.unit(dtype)
+    for n in SIZES:
+        x, dy = arguments(rng, n, dtype), rng.normal(size=n).astype(dtype)
+        y, dx = layer.forward(x), layer.backward(dy)
+        assert y.dtype == dx.dtype == dtype
+        x, dy = x.astype(float), dy.astype(float)
+        e_value, e_slope = bounds.activation(formula(name)[0], a, x, np.zeros(n), u)
+        slope = row.derivative(x, a)
+        bounds.assert_within(y, row.value(x, a), e_value, dtype, f"{name} of {n}")
+        error = np.abs(dy) * (e_slope + u * np.abs(slope))
+        bounds.assert_within(dx, dy * slope, error, dtype, f"{name}' of {n}")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernel(name, dtype, level, rng):
+    """The compiled functions below the layer, in place as well."""
+    kernel, _, a = formula(name)
+    for n in SIZES:
+        x, dy = arguments(rng, n, dtype), rng.normal(size=n).astype(dtype)
+        layer = LAYERS[name]()
+        expected_y, expected_dx = layer.forward(x), layer.backward(dy)
+        y, dx = np.empty_like(x), np.empty_like(x)
+        _core.activation_forward(kernel, a, x, y)
+        _core.activation_backward(kernel, a, dy, x, y, dx)
+        np.testing.assert_array_equal(y, expected_y)
+        np.testing.assert_array_equal(dx, expected_dx)
+
+
+# At the kink, and just beside it: value and derivative.
+KINKS = {
+    "relu": [(0.0, 0, 0), (-0.0, 0, 0), (1e-30, 1e-30, 1), (-1e-30, 0, 0)],
+    "leaky_relu": [(0.0, 0, 0.01), (-0.0, 0, 0.01), (1e-30, 1e-30, 1), (-1e-30, -1e-32, 0.01)],
+    "leaky_relu 0.3": [(0.0, 0, 0.3), (-0.0, 0, 0.3), (1e-30, 1e-30, 1), (-1e-30, -3e-31, 0.3)],
+    "elu": [(0.0, 0, 1), (-0.0, 0, 1), (1e-30, 1e-30, 1), (-1e-30, -1e-30, 1)],
+    "elu 0.5": [(0.0, 0, 0.5), (-0.0, 0, 0.5), (1e-30, 1e-30, 1), (-1e-30, -5e-31, 0.5)],
+}
+
+
+def test_every_kink_is_in_the_table():
+    assert set(KINKS) >= {n for n in LAYERS if formula(n)[1].jump(formula(n)[2]) != 0}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks(name, dtype, level):
+    layer, eps = LAYERS[name](), np.finfo(dtype).eps
+    for x, value, slope in KINKS[name]:
+        for size in (1, 33):
+            y = layer.forward(np.full(size, x, dtype))
+            np.testing.assert_allclose(y, value, rtol=2 * eps, atol=0, err_msg=f"{name}({x})")
+            dx = layer.backward(np.full(size, -2, dtype))
+            np.testing.assert_allclose(dx, -2 * slope, rtol=2 * eps, atol=0, err_msg=f"at {x}")
+
+
+# Limits: value and derivative at -inf and inf.
+LIMITS = {
+    "identity": [(-INF, 1), (INF, 1)],
+    "sigmoid": [(0, 0), (1, 0)],
+    "relu": [(0, 0), (INF, 1)],
+    "tanh": [(-1, 0), (1, 0)],
+    "leaky_relu": [(-INF, 0.01), (INF, 1)],
+    "leaky_relu 0.3": [(-INF, 0.3), (INF, 1)],
+    "elu": [(-1, 0), (INF, 1)],
+    "elu 0.5": [(-0.5, 0), (INF, 1)],
+    "softplus": [(0, 0), (INF, 1)],
+    "gelu": [(0, 0), (INF, 1)],
+    "gelu_tanh": [(0, 0), (INF, 1)],
+    "silu": [(0, 0), (INF, 1)],
+}
+
+
+def test_every_limit_is_in_the_table():
+    assert set(LIMITS) == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_far_out(name, dtype, level):
+    """At infinity the limit, at large finite arguments the limit or the asymptote; never a nan."""
+    layer, eps = LAYERS[name](), np.finfo(dtype).eps
+    large = float(np.finfo(dtype).max)
+    for sign, (value, slope) in zip((-1, 1), LIMITS[name], strict=True):
+        for x in (1e3, 1e4, 1e20, large**0.4, large, INF):
+            expected = value if np.isfinite(value) or x == INF else sign * x * slope
+            for size in (1, 33):
+                y = layer.forward(np.full(size, sign * x, dtype))
+                np.testing.assert_allclose(
+                    y, np.full(size, expected, dtype), rtol=2 * eps, err_msg=f"{name}({sign * x})"
+                )
+                dx = layer.backward(np.full(size, 3, dtype))
+                np.testing.assert_allclose(
+                    dx, 3 * slope, rtol=2 * eps, atol=0, err_msg=f"{name}'({sign * x})"
+                )
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_nan_stays_nan(name, dtype, level):
+    layer = LAYERS[name]()
+    for size in (1, 33):
+        x = np.zeros(size, dtype)
+        x[-1] = NAN
+        y = layer.forward(x)
+        assert np.isnan(y).sum() == np.isnan(y[-1]) == 1
+        dx = layer.backward(np.ones(size, dtype))
+        assert not np.isnan(dx[:-1]).any()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shapes(name, dtype, rng):
+    """Any shape: the result is that of the flat array, and has the shape of x."""
+    layer = LAYERS[name]()
+    x, dy = (rng.normal(size=(2, 3, 4)).astype(dtype) for _ in range(2))
+    y = layer.forward(x.ravel()).reshape(x.shape)
+    dx = layer.backward(dy.ravel()).reshape(x.shape)
+    for view in (slice(None), (0,), (0, 1), (slice(0, 0),), (slice(None), slice(None, None, -1))):
+        np.testing.assert_array_equal(layer.forward(x[view]), y[view])
+        np.testing.assert_array_equal(layer.backward(dy[view]), dx[view])
+        assert layer.forward(x[view]).shape == x[view].shape
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (1, 1), (5, 1), (1, 17), (3, 33), (2, 3, 5)])
+def test_softmax(shape, dtype, level, rng):
+    layer, u = bpcore.Softmax(), bounds.unit(dtype)
+    z, dy = (rng.normal(0, 3, shape).astype(dtype) for _ in range(2))
+    y, dx = layer.forward(z), layer.backward(dy)
+    assert y.dtype == dx.dtype == dtype
+    z, dy = z.astype(float), dy.astype(float)
+    expected, error = reference.softmax(z), bounds.softmax(z, np.zeros(shape), u)
+    bounds.assert_within(y, expected, error, dtype, "softmax")
+    error = bounds.softmax_backward(dy, np.zeros(shape), expected, error, u)
+    bounds.assert_within(dx, reference.softmax_backward(dy, expected), error, dtype, "softmax'")
+
+
+def test_softmax_of_large_numbers(dtype, level):
+    layer = bpcore.Softmax()
+    z = np.array([[1e4, -1e4, 1e4], [-1e30, 0, -1e30], [1e30, 1e30, -INF], [5, -INF, -INF]], dtype)
+    y = layer.forward(z)
+    np.testing.assert_array_equal(y, [[0.5, 0, 0.5], [0, 1, 0], [0.5, 0.5, 0], [1, 0, 0]])
+    dx = layer.backward(np.array([[1, 2, 3]] * 4, dtype))
+    np.testing.assert_array_equal(dx, [[-0.5, 0, 0.5], [0, 0, 0], [-0.25, 0.25, 0], [0, 0, 0]])
+    y = layer.forward(np.array([[NAN, 0], [0, 1]], dtype))
+    assert np.isnan(y[0]).all() and not np.isnan(y[1]).any()
+
+
+@pytest.mark.parametrize("name", [n for n in cases.ACTIVATIONS if n != "gelu_tanh"])
+def test_names(name):
+    """A name stands for the class with its defaults."""
+    layer = bpcore.mlp([2, 2, 2], hidden=name).layers[1]
+    assert layer.name == name
+    if name != "softmax":
+        assert (layer.kernel, layer.parameter) == (name, reference.ACTIVATIONS[name].parameter)

@@ -1,0 +1,332 @@
+"""The command: what it prints, which files it leaves, how it fails."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bpcore
+from bpcore.cli import main
+from bpcore.tables import iris_path
+
+pandas = pytest.importorskip("pandas")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder; returns exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def assert_one_line(result, *parts, code=2):
+    got, out, err = result
+    assert (got, out) == (code, "")
+    assert err.startswith("bpcore: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def write_quantity(n_rows=300):
+    """Write y = 100 + 50 sin(x) + 10 for color b: a network gets it, its mean does not."""
+    rng = np.random.default_rng(0)
+    x, color = rng.uniform(-3, 3, n_rows), rng.choice(["a", "b"], n_rows)
+    frame = pandas.DataFrame(
+        {"x": x, "color": color, "y": 100 + 50 * np.sin(x) + 10 * (color == "b")}
+    )
+    frame.to_csv("waves.csv", index=False)
+    return frame
+
+
+def test_train_without_arguments_learns_iris(run):
+    code, out, err = run("train")
+    assert code == 0
+    assert "150 rows" in out
+    assert "3 classes: setosa, versicolor, virginica" in out
+    assert "gradients proven" in out
+    assert "of 30 held-out rows" in out
+    assert "(always 'setosa': 33.3%)" in out
+    assert float(out.partition("accuracy: ")[2].partition("%")[0]) >= 90
+    assert max(map(len, out.splitlines())) <= 80
+    folder = Path("bpcore-runs/iris-1")
+    assert {"model.safetensors", "history.csv"} <= {path.name for path in folder.iterdir()}
+    history = pandas.read_csv(folder / "history.csv")
+    assert {"epoch", "loss", "validation_loss"} <= set(history.columns)
+    assert history["loss"].iloc[-1] < 0.3 * history["loss"].iloc[0]
+    if "loss.png" in out:
+        assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    net = bpcore.load(folder / "model.safetensors")
+    assert [f["column"] for f in net.metadata["table"]["features"]] == [
+        "sepal_length",
+        "sepal_width",
+        "petal_length",
+        "petal_width",
+    ]
+
+    command = out.partition("next:")[2].split()  # what it says to run next does run
+    assert command[0] == "bpcore"
+    code, out, err = run(*command[1:])
+    assert code == 0
+    assert out.splitlines()[0] == "predicted_species,probability"
+    assert len(out.splitlines()) == 151
+    assert "accuracy: 9" in err
+
+
+def test_a_second_run_gets_a_new_folder_and_the_same_model(run):
+    for _ in range(2):
+        assert run("train", "--epochs", 3, "--quiet")[0] == 0
+    first, second = (Path(f"bpcore-runs/iris-{i}/model.safetensors") for i in (1, 2))
+    assert first.read_bytes() == second.read_bytes()
+    assert run("train", "--epochs", 3, "--quiet", "--seed", 1, "--out", "other")[0] == 0
+    assert Path("other/model.safetensors").read_bytes() != first.read_bytes()
+
+
+def test_quantity_is_predicted_in_its_own_units(run):
+    frame = write_quantity()
+    code, out, _ = run(
+        "train", "waves.csv", "--target", "y", "--out", "waves", "--learning-rate", 0.01
+    )
+    assert code == 0
+    assert "target:   y, a quantity" in out
+    assert float(out.partition("R^2:")[2].split()[0]) > 0.98
+    assert float(out.partition("the mean: ")[2].partition(")")[0]) <= 0
+    code, out, err = run("predict", "waves", "waves.csv", "--out", "p.csv")
+    assert (code, out) == (0, "saved 300 predictions in p.csv\n")
+    assert "R^2: 0.9" in err
+    predicted = pandas.read_csv("p.csv")
+    assert list(predicted.columns) == ["predicted_y"]
+    assert np.abs(predicted["predicted_y"] - frame["y"]).mean() < 5
+    # columns in another order, one more of them, no target
+    frame[["color", "x"]].assign(z=1).head(7).to_csv("new.csv", index=False)
+    code, out, err = run("predict", "waves/model.safetensors", "new.csv")
+    assert (code, err) == (0, "")
+    np.testing.assert_allclose([float(v) for v in out.split()[1:]], predicted["predicted_y"][:7])
+
+
+def test_predict_of_no_rows_and_of_rows_without_target(run):
+    run("train", "--epochs", 2, "--quiet", "--out", "m")
+    lines = Path(iris_path()).read_text().splitlines()
+    Path("none.csv").write_text(lines[0] + "\n")
+    assert run("predict", "m", "none.csv") == (0, "predicted_species,probability\n", "")
+    Path("some.csv").write_text("\n".join([lines[0], lines[1].replace("setosa", ""), lines[2]]))
+    code, out, err = run("predict", "m", "some.csv")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert "of 1 rows that have 'species'" in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--hidden", "none", "--batch-size", "all", "--optimizer", "sgd", "--learning-rate", "0.1"],
+        ["--hidden", "8", "--activation", "tanh", "--dtype", "float32", "--dropout", "0.1"],
+        ["--hidden", "8,8", "--test-fraction", "0", "--l2", "0"],
+        ["--hidden", "8", "--patience", "2"],
+        ["--target", "petal_width", "--loss", "huber", "--drop", "species"],
+        ["--target", "petal_width", "--task", "classification", "--drop", "species,sepal_width"],
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_options(run, options):
+    code, out, _ = run("train", "--epochs", 20, "--quiet", "--out", "m", *options)
+    assert code == 0
+    assert "gradients proven" in out
+    code, out, _ = run("check", "m", "iris", "--parameters", 20)
+    assert code == 0
+    assert "gradients proven" in out
+    assert run("predict", "m", "iris")[0] == 0
+
+
+def test_a_wrong_gradient_fails(run, monkeypatch):
+    right = bpcore.Network.loss_and_gradient
+
+    def wrong(self, *arguments, **keywords):
+        loss, gradient, *rest = right(self, *arguments, **keywords)
+        gradient[0] += 1
+        return (loss, gradient, *rest)
+
+    monkeypatch.setattr(bpcore.Network, "loss_and_gradient", wrong)
+    code, out, _ = run("train", "--quiet")
+    assert code == 1
+    assert "gradients NOT proven" in out
+    assert not os.path.exists("bpcore-runs")
+
+
+def test_errors_are_one_line(run):
+    Path("bad.csv").write_text("x,y,t\n" + "1,2,a\n2,1,b\n" * 6 + "1,oops,a\n")
+    Path("few.csv").write_text("x,t\n1,a\n2,b\n")
+    Path("folder.csv").mkdir()
+    assert_one_line(
+        run("train", "bad.csv", "--target", "t"), "bad.csv, line 14, column 'y': found 'oops'"
+    )
+    assert_one_line(
+        run("train", "bad.csv", "--target", "z"), "bad.csv, line 1: no column 'z'; columns: x, y, t"
+    )
+    assert_one_line(run("train", "bad.csv"), "--target; columns: x, y, t")
+    assert_one_line(run("train", "few.csv", "--target", "t"), "few.csv: found 2 rows, too few")
+    assert_one_line(run("train", "gone.csv", "--target", "t"), "gone.csv: No such file")
+    assert_one_line(run("train", "folder.csv", "--target", "t"), "folder.csv: ")
+    assert_one_line(
+        run("train", "--epochs", "0"), "--epochs: expected a whole number >= 1, found '0'"
+    )
+    assert_one_line(
+        run("train", "--learning-rate", "nan"), "--learning-rate/--lr: expected a number > 0"
+    )
+    assert_one_line(run("train", "--hidden", "3,x"), "--hidden")
+    assert_one_line(run("train", "--activation", "rel"), "--activation", "relu")
+    assert_one_line(run(), "COMMAND")
+    assert not os.path.exists("bpcore-runs")
+
+
+def test_errors_of_models(run):
+    Path("text.safetensors").write_text("no model")
+    assert_one_line(run("predict", "text.safetensors", "iris"), "text.safetensors")
+    assert_one_line(run("predict", "gone", "iris"), "gone: No such file")
+    net = bpcore.mlp([4, 3], rng=0)
+    net.save("own.safetensors")
+    assert_one_line(run("check", "own.safetensors", "iris"), "was not written by `bpcore train`")
+    net.metadata["table"] = {"features": 3}
+    net.save("own.safetensors")
+    assert_one_line(
+        run("check", "own.safetensors", "iris"), "the description of the table is damaged"
+    )
+    assert run("train", "--epochs", 2, "--quiet", "--out", "m")[0] == 0
+    net.metadata["table"] = bpcore.load("m/model.safetensors").metadata["table"]
+    net.metadata["table"]["features"].pop()
+    net.save("own.safetensors")
+    assert_one_line(run("check", "own.safetensors", "iris"), "does not fit the network")
+
+
+def test_errors_of_prediction(run):
+    assert run("train", "--epochs", 2, "--quiet", "--out", "m")[0] == 0
+    text = Path(iris_path()).read_text()
+    Path("new.csv").write_text(text.replace("petal_width", "petal width"))
+    assert_one_line(run("predict", "m", "new.csv"), "'petal_width'; the closest is 'petal width'")
+    Path("new.csv").write_text(text.replace("4.9,3.0", "4.9,?"))
+    assert_one_line(
+        run("predict", "m", "new.csv"), "new.csv, line 3, column 'sepal_width': no value ('?')"
+    )
+    Path("new.csv").write_text(text)
+    assert_one_line(run("predict", "m", "new.csv", "--out", "./new.csv"), "must name another file")
+    assert Path("new.csv").read_text() == text
+    Path("new.csv").write_text(text.replace("setosa", "sativa"))
+    assert_one_line(
+        run("check", "m", "new.csv"), "line 2, column 'species': found 'sativa', a class"
+    )
+    assert run("predict", "m", "new.csv")[0] == 0  # a class is not needed to predict
+
+
+def test_divergence_and_warnings_are_one_line(run, monkeypatch):
+    def diverge(self, *arguments, **keywords):
+        import warnings
+
+        warnings.warn("units\nare dead", bpcore.DeadUnitsWarning, stacklevel=2)
+        raise bpcore.DivergenceError("epoch 3: the loss is nan")
+
+    monkeypatch.setattr(bpcore.Network, "fit", diverge)
+    code, _, err = run("train", "--quiet")
+    assert code == 1
+    assert err.splitlines() == [
+        "bpcore: warning: units are dead",
+        "bpcore: epoch 3: the loss is nan (try a smaller --learning-rate)",
+    ]
+    assert not os.listdir("bpcore-runs")
+
+
+def test_interrupt_leaves_no_folder(run, monkeypatch):
+    def stop(self, *arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bpcore.Network, "fit", stop)
+    code, _, err = run("train", "--quiet")
+    assert (code, err) == (130, "bpcore: stopped by Ctrl-C; nothing was saved\n")
+    assert not os.listdir("bpcore-runs")
+
+
+@pytest.mark.parametrize("package", ["pandas", "matplotlib", "tqdm"])
+def test_missing_packages(run, monkeypatch, package):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run("train", "--epochs", 20)
+    if package == "pandas":
+        assert_one_line(result, "pip install 'bpcore[cli]'")
+        return
+    assert result[0] == 0
+    if package == "matplotlib":
+        assert "no loss.png: matplotlib is missing (pip install 'bpcore[cli]')" in result[1]
+        assert not os.path.exists("bpcore-runs/iris-1/loss.png")
+    else:
+        assert len([line for line in result[1].splitlines() if "loss" in line]) >= 10
+
+
+def test_info_needs_no_pandas():
+    code = (
+        "import sys; from bpcore.cli import main; main(['info'])\n"
+        "assert not {'pandas', 'matplotlib', 'tqdm'} & set(sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    for part in (bpcore.__version__, np.__version__, bpcore.simd_level(), "threads"):
+        assert part in result.stdout
+
+
+def command(*arguments, **keywords):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bpcore", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **keywords,
+    )
+
+
+def test_version_and_help():
+    out, _ = command("--version").communicate()
+    assert out == f"bpcore {bpcore.__version__}\n"
+    for name in ([], ["train"], ["predict"], ["check"], ["info"]):
+        process = command(*name, "--help")
+        out, err = process.communicate()
+        assert (process.returncode, err) == (0, "")
+        assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_ctrl_c_in_training(tmp_path):
+    process = command("train", "--epochs", "100000000", cwd=tmp_path)
+    while process.stdout.readline().split(":")[0] != "check":
+        assert process.poll() is None
+    process.stderr.read(1)  # the progress bar has begun
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.endswith("bpcore: stopped by Ctrl-C; nothing was saved\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
+def test_reader_that_has_seen_enough(tmp_path):
+    assert main(["train", "--epochs", "1", "--quiet", "--out", str(tmp_path / "m")]) == 0
+    rows = Path(iris_path()).read_text().split("\n", 1)
+    (tmp_path / "long.csv").write_text(rows[0] + "\n" + rows[1] * 100)
+    process = command("predict", "m", "long.csv", cwd=tmp_path)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 141
+    assert "Traceback" not in process.stderr.read()

@@ -1,0 +1,164 @@
+"""The example programs run, do what they say, and print what the comment at their end says."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("p*.py"))
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
+
+pytest.importorskip("pandas", reason="the examples show tables")
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Run an example's main() once, by the start of its name; return its figures."""
+    figures = {}
+
+    def run_once(name):
+        if name not in figures:
+            (path,) = EXAMPLES.glob(f"{name}_*.py")
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            figures[name] = module.main()
+        return figures[name]
+
+    return run_once
+
+
+def test_there_are_five():
+    assert [path.name[:2] for path in SCRIPTS] == ["p1", "p2", "p3", "p4", "p5"]
+
+
+def test_p1_loss_falls_and_the_table_is_whole(run):
+    figures = run("p1")
+    table = figures["table"]
+    assert list(table.columns) == ["step", "loss"]
+    assert len(table) == 5000
+    assert (table["step"] == np.arange(5000)).all()
+    loss = table["loss"].to_numpy()
+    assert np.isfinite(loss).all()
+    assert (np.diff(loss[:1000]) < 0).all()
+    assert loss[-1] < loss[0]
+    assert figures["hint"].startswith("factor 20:")
+
+
+def test_p1_saves_a_plot(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "loss.png"
+    run_script(EXAMPLES / "p1_sigmoid_layer.py", tmp_path, str(path))
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_p2_gradient_and_all_eight_rows(run):
+    figures = run("p2")
+    x, y, p = figures["rows"], figures["labels"], figures["before"]
+    np.testing.assert_allclose(figures["gradient"], x.T @ (p - y), rtol=1e-12)
+    assert (figures["after"] != p).all()
+    assert figures["losses"][-1] < figures["losses"][0]
+    assert len(figures["losses"]) == 500
+    assert figures["right"] == 8
+
+
+@pytest.mark.parametrize("version", ["whole", "one_row"])
+def test_p3_under_a_tenth_of_the_variance(run, version):
+    figures = run("p3")
+    assert figures[f"{version}_score"] < 0.1
+    history = figures[version]
+    assert len(history) == 501
+    sums = [name for name in history.columns if name.startswith("gradient_norm")]
+    assert len(sums) == 3
+    for name in sums:
+        assert len(history[name]) == 501
+        assert np.isfinite(history[name]).all()
+        assert min(history[name]) > 0  # every layer learns to the end
+
+
+def test_p3_says_what_each_start_does(run):
+    original, he, standardised = run("p3")["starts"].values()
+    assert (original < 0.1).mean() <= 0.2
+    assert np.median(he) < np.median(original)
+    assert (standardised < 0.1).mean() >= 0.8
+
+
+def test_p4_four_of_four_once_standardised(run):
+    assert run("p4") == {"raw": 2, "single": 4, "hidden": 4}
+
+
+def test_p5_layers_alone_and_by_hand(run):
+    figures = run("p5")
+    assert figures["same_bits"]
+    assert figures["squared_error"] == pytest.approx(1.6271, abs=5e-5)
+    assert figures["input_gradient"].shape == (2, 4)
+    assert figures["input_gradient_ok"]
+
+
+def test_p5_gradient_tables(run):
+    reports = run("p5")["reports"]
+    assert [report.ok for report in reports.values()] == [True] * 3
+    assert [len(report.to_frame()) for report in reports.values()] == [15, 43, 43]
+
+
+def test_p5_own_loop_trains_as_fit_does(run):
+    figures = run("p5")
+    assert figures["difference"] < 1e-12
+    assert len(figures["losses"]) == 400
+    assert figures["losses"][-1] < figures["losses"][0]
+
+
+def test_p5_own_loop_draws_with_replacement(run):
+    ...
+
+
+def test_p5_targets_beat_their_mean_where_the_network_can(run):
+    figures = run("p5")
+    shares = figures["shares"]
+    assert len(shares) == 5
+    for ways in shares.values():
+        assert len(ways) == 8
+        assert np.isfinite(list(ways.values())).all()
+    for share in shares["4-5-3 tanh"].values():
+        assert share[0] > 0.3
+        assert share[2] > 0.7
+    assert figures["staircase"][5] > 0.3
+    assert figures["staircase"][11] > 0.9
+    # One direction, up or down only: a little of the third target, nothing of the others.
+    for share in shares["4-3 sigmoid"].values():
+        assert (share[:2] < 0.06).all()
+    assert max(share[2] for share in shares["4-3 sigmoid"].values()) > 0.05
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_prints_what_its_comment_says(path, tmp_path):
+    """Run as a script from elsewhere. Words must agree; numbers may differ with the machine."""
+    claimed = re.search(r"^# It prints:\n((?:#.*\n)+)\Z", path.read_text("utf-8"), re.MULTILINE)
+    assert claimed, f"{path.name} must end with a comment: # It prints:"
+    claim = "".join(line[1:] for line in claimed[1].splitlines(keepends=True))
+    printed = run_script(path, tmp_path)
+    assert words(printed) == words(claim)
+
+
+def words(text):
+    return NUMBER.sub("0", text).replace("[", " ").replace("]", " ").split()
+
+
+def run_script(path, folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, path, *arguments],
+        cwd=folder,
+        env={**os.environ, "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout

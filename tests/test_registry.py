@@ -1,0 +1,183 @@
+"""What must be said in several places is said in all of them, and modules import downwards only."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import bounds
+import pytest
+import reference
+import reference_training as training
+from agreement import activation
+
+import bpcore
+from bpcore import _core
+from bpcore.initializers import INITIALIZERS
+from bpcore.layers import ACTIVATIONS
+from bpcore.losses import LOSSES
+from bpcore.optimizers import OPTIMIZERS
+
+SOURCE = Path(bpcore.__file__).parent
+
+# A module may import those of its own group and of the groups above it in this list.
+GROUPS = [
+    {"errors"},
+    {"_core", "arguments", "checks", "configured"},
+    {"initializers", "layer_base", "dense", "layers", "losses"}
+    | {"schedules", "optimizers", "functions"},
+    {"network", "training", "history", "callbacks"},
+    {"gradcheck", "gradreport", "differences", "checkpoint", "tensorfile", "files", "plot"},
+    {"tables", "encoding", "commands", "cli", "__main__"},
+]
+RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
+# Methods that are there for convenience, and import when they are called.
+UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("history", "plot")}
+# Where each dependency that is slow, or not always installed, is imported: inside functions only.
+LAZY = {
+    "safetensors": {"tensorfile"},
+    "pandas": {"tables", "history", "gradreport"},
+    "matplotlib": {"plot"},
+    "tqdm": {"training"},
+}
+MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+
+
+def test_activations():
+    named = {name for name in ACTIVATIONS if name != "softmax"}
+    named |= {"gelu_tanh"}  # an argument of GELU
+    assert named == set(_core.activation_names()) == set(reference.ACTIVATIONS)
+    for name in named:
+        assert activation(name).kernel == name
+    for name, cls in ACTIVATIONS.items():
+        assert cls.name == name and getattr(bpcore, cls.__name__) is cls
+
+
+def test_losses():
+    assert set(LOSSES) == set(_core.loss_names()) == set(reference.LOSSES) == set(bounds.LOSSES)
+    for name, make in LOSSES.items():
+        assert make().kernel == name
+        assert getattr(bpcore, type(make()).__name__) is type(make())
+
+
+def test_optimizers():
+    assert set(OPTIMIZERS) == set(_core.optimizer_names()) == set(training.OPTIMIZERS)
+    for name, cls in OPTIMIZERS.items():
+        assert cls().kernel == name and getattr(bpcore, cls.__name__) is cls
+
+
+def test_functions():
+    assert set(bpcore.functions.__all__) == set(reference.FUNCTIONS)
+
+
+def test_initializers():
+    others = {"auto", "normal", "uniform"}  # that do not look at the fans
+    assert set(INITIALIZERS) == set(training.VARIANCES) | others
+    for cls in INITIALIZERS.values():
+        assert getattr(bpcore, cls.__name__, cls) is cls
+
+
+@pytest.mark.parametrize(
+    "get, known",
+    [
+        (bpcore.layers.activation, ACTIVATIONS),
+        (bpcore.losses.get, LOSSES),
+        (bpcore.optimizers.get, OPTIMIZERS),
+        (bpcore.initializers.get, INITIALIZERS),
+    ],
+    ids=["activation", "loss", "optimizer", "initializer"],
+)
+def test_unknown_names_are_told_the_choices(get, known):
+    for name in known:
+        get(name)
+        with pytest.raises(ValueError) as caught:
+            get(name + "x")
+        assert all(choice in str(caught.value) for choice in known)
+
+
+# ---------------------------------------------------------------- imports
+
+
+def imports(module):
+    """(imported module, whether at module level) of one file; type checking's are left out."""
+    tree = ast.parse((SOURCE / f"{module}.py").read_text())
+    found = []
+
+    def walk(node, top):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                package = "bpcore" + (f".{child.module}" if child.module else "")
+                base = package if child.level else child.module
+                found.extend((name, top) for name in submodules(base, child.names))
+            functions = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+            walk(child, top and not isinstance(child, functions))
+
+    walk(tree, True)
+    return found
+
+
+def submodules(base, names):
+    """`from bpcore import a, b` imports bpcore.a where there is such a module."""
+    if base != "bpcore":
+        return [base]
+    return [f"bpcore.{a.name}" if a.name in RANKS else "bpcore" for a in names]
+
+
+def inside(module):
+    return [(n.split(".")[1], top) for n, top in imports(module) if n.startswith("bpcore.")]
+
+
+def test_every_module_has_its_place():
+    assert set(MODULES) == set(RANKS) - {"_core"}, "give the new module a group in GROUPS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module):
+    for other, top in inside(module):
+        if RANKS[other] > RANKS[module]:
+            assert (module, other) in UPWARDS, f"{module} must not import {other}"
+            assert not top, f"{module} may import {other} inside a function only"
+    uses_package = [top for name, top in imports(module) if name == "bpcore"]
+    if RANKS[module] < RANKS["cli"]:
+        assert True not in uses_package, f"{module} must not import the whole package"
+
+
+def test_core_imports_errors_only():
+    text = (SOURCE / "_core.pyx").read_text()
+    found = set(re.findall(r"^\s*(?:from|import)\s+bpcore\.(\w+)", text, re.MULTILINE))
+    found |= set(re.findall(r"^\s*from\s+\.(\w+)", text, re.MULTILINE))
+    assert found <= {"errors"}
+
+
+def test_no_cycles():
+    graph = {m: {o for o, top in inside(m) if top and o in MODULES} for m in MODULES}
+    done = set()
+    while graph.keys() - done:
+        free = {m for m in graph.keys() - done if graph[m] <= done}
+        assert free, f"a cycle among {sorted(graph.keys() - done)}"
+        done |= free
+
+
+def test_other_packages_are_imported_where_they_belong():
+    seen = {package: set() for package in LAZY}
+    for module in MODULES:
+        for name, top in imports(module):
+            package = name.split(".")[0]
+            if package in sys.stdlib_module_names or package in ("bpcore", "numpy"):
+                continue
+            assert package in LAZY, f"{module} imports {package}"
+            assert not top, f"{module} may import {package} inside a function only"
+            seen[package].add(module)
+    assert seen == LAZY
+
+
+def test_import_is_light():
+    code = "import sys, bpcore; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & {*LAZY, "scipy", "sklearn", "torch", "rich"}
