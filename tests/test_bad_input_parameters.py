@@ -45,10 +45,10 @@ PARAMETERS = [
     *product([bpcore.ELU], ["alpha"], NOT_NON_NEGATIVE),
     *product([bpcore.Dropout], ["p"], NOT_FRACTION),
     *product([bpcore.Huber], ["delta"], NOT_POSITIVE),
-    *product([bpcore.Normal], ["std"], NOT_NON_NEGATIVE),
-    *product([bpcore.Normal], ["mean"], [np.nan, np.inf]),
-    *product([bpcore.Uniform], ["low", "high"], [np.nan, np.inf, -np.inf]),
-    *product([bpcore.Constant], ["value"], [np.nan, np.inf]),
+    *product([initializers.Normal], ["std"], NOT_NON_NEGATIVE),
+    *product([initializers.Normal], ["mean"], [np.nan, np.inf]),
+    *product([initializers.Uniform], ["low", "high"], [np.nan, np.inf, -np.inf]),
+    *product([initializers.Constant], ["value"], [np.nan, np.inf]),
 ]
 
 
@@ -98,9 +98,9 @@ def test_nesterov_asks_for_momentum():
 
 def test_uniform_ends_in_order():
     with pytest.raises(ValueError, match="low must be <= high"):
-        bpcore.Uniform(low=1.0, high=0.0)
+        initializers.Uniform(low=1.0, high=0.0)
     with pytest.raises(ValueError, match="a finite way apart"):
-        bpcore.Uniform(low=-1.7e308, high=1.7e308)
+        initializers.Uniform(low=-1.7e308, high=1.7e308)
 
 
 @pytest.mark.parametrize(

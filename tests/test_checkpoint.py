@@ -8,6 +8,8 @@ import pytest
 import safetensors.numpy
 
 import bpcore
+from bpcore.layers import ACTIVATIONS
+from bpcore.losses import Loss
 
 OPTIMIZERS = {
     "sgd": lambda: bpcore.SGD(learning_rate=0.05),
@@ -96,31 +98,30 @@ def test_generator_continues(name, rows, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("hidden", "loss", "output"),
-    [
-        (bpcore.Sigmoid(), "mse", "identity"),
-        (bpcore.ReLU(), bpcore.MeanAbsoluteError(reduction="sum"), "tanh"),
-        (bpcore.LeakyReLU(0.2), bpcore.Huber(delta=0.3, reduction="sample_mean"), "softplus"),
-        (bpcore.ELU(0.7), "bce", "sigmoid"),
-        (bpcore.GELU(approximate="tanh"), "bce_logits", "identity"),
-        (bpcore.SiLU(), "cross_entropy", "softmax"),
-        (bpcore.GELU(), "cross_entropy_logits", "identity"),
-    ],
-    ids=lambda value: getattr(value, "name", str(value)),
-)
-def test_layers_and_losses(hidden, loss, output, rows, tmp_path):
-    layers = [bpcore.Dense(4, 5, bias=False), hidden, bpcore.Dropout(0.1)]
-    net = bpcore.mlp([5, 3], output=output)
-    layers = [*layers, bpcore.Dense(5, 3, weight_init="normal"), *net.layers[1:]][:5]
-    layers = [(f"layer {i}", layer) for i, layer in enumerate(layers) if i < 4] + layers[4:]
-    net = bpcore.Network(layers, loss=loss, rng=2, l1=0.25)
+@pytest.mark.parametrize("kind", ACTIVATIONS.values())
+def test_layers(kind, rows, tmp_path):
+    arguments = {"slope": 0.2, "alpha": 0.7, "approximate": "tanh"}
+    activation = kind(**{key: arguments[key] for key in arguments.keys() & kind._arguments()})
+    layers = [("first", bpcore.Dense(4, 5, bias=False)), activation, bpcore.Dropout(0.25)]
+    net = bpcore.Network([*layers, ("last", bpcore.Dense(5, 3))], rng=2, l1=0.125)
     again = reloaded(net, tmp_path)
     assert_same(net, again, rows[0])
     assert repr(net) == repr(again)
-    assert again["layer 0"].bias is None
-    assert again.optimizer is None
-    target = np.eye(3)[np.arange(40) % 3]
+    assert again.names == ("first", "1", "2", "last")
+    assert again["first"].bias is None and again.optimizer is None
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "sample_mean"])
+@pytest.mark.parametrize("kind", Loss.types.values())
+def test_losses(kind, reduction, rows, tmp_path):
+    arguments = {"delta": 0.3, "from_logits": True}
+    loss = kind(
+        reduction=reduction, **{key: arguments[key] for key in arguments.keys() & kind._arguments()}
+    )
+    net = bpcore.mlp([4, 3], output="softmax", loss=loss, rng=2, l2=0.125)
+    again = reloaded(net, tmp_path)
+    assert_same(net, again, rows[0])
+    target = np.eye(3)[np.arange(len(rows[0])) % 3]
     assert net.loss_value(rows[0], target) == again.loss_value(rows[0], target)
 
 
@@ -174,7 +175,7 @@ def test_non_finite_weights_are_not_saved(net, path):
         ({"1": 0, 1: 0}, "duplicate key '1'"),
         ({"long": "x" * (1 << 25)}, "too long"),
     ],
-    ids=str,
+    ids=["object", "infinity", "duplicate", "long"],
 )
 def test_metadata_that_json_cannot_hold(net, path, metadata, words):
     before = path.read_bytes()

@@ -187,6 +187,9 @@ def test_errors_are_one_line(run):
     )
     assert_one_line(run("train", "--hidden", "3,x"), "--hidden")
     assert_one_line(run("train", "--activation", "rel"), "--activation", "relu")
+    assert_one_line(
+        run("train", "--loss", "mae"), "--loss is for a quantity; 'species' has classes"
+    )
     assert_one_line(run(), "COMMAND")
     assert not os.path.exists("bpcore-runs")
 

@@ -24,7 +24,7 @@ def points(name, dtype, rng):
     high, low = EXP_RANGE[dtype.itemsize]
     info = np.finfo(dtype)
     tiny = float(info.smallest_subnormal)
-    spans = [rng.uniform(-1, 1, 40_000), rng.uniform(-20, 20, 40_000), rng.uniform(low, high, 40_000)]
+    spans = [rng.uniform(a, b, 40_000) for a, b in ((-1, 1), (-20, 20), (low, high))]
     exponents = rng.uniform(np.log10(tiny), 0, 40_000)
     spans += [10.0**exponents, -(10.0**exponents)]
     edges = [tiny, float(info.tiny), float(info.eps), 0.0, 0.5, 1.0, np.log(2) / 2, np.log(2)]

@@ -205,11 +205,11 @@ def test_initial_values_by_object_number_and_array():
     weight[...] = 0
     assert layer.weight.tolist() == [[0, 1, 2], [3, 4, 5]] and layer.bias.tolist() == [0.5] * 3
     layer.weight[...] = 1
-    small = bpcore.Dense(50, 40, weight_init=bpcore.Normal(mean=3, std=0.01), rng=0).weight
+    small = bpcore.Dense(50, 40, weight_init=initializers.Normal(mean=3, std=0.01), rng=0).weight
     assert small.mean() == pytest.approx(3, abs=0.01) and small.std() == pytest.approx(
         0.01, rel=0.1
     )
-    between = bpcore.Dense(50, 40, weight_init=bpcore.Uniform(low=2, high=4), rng=0).weight
+    between = bpcore.Dense(50, 40, weight_init=initializers.Uniform(low=2, high=4), rng=0).weight
     assert between.min() >= 2 and between.max() < 4
     assert not bpcore.Dense(2, 3, weight_init="zeros").weight.any()
     assert not bpcore.Dense(2, 3).bias.any()

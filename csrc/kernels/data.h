@@ -33,6 +33,19 @@ ALWAYS_INLINE const char *row_of(const bp_array *array, int64_t row)
     return (const char *)array->data + row * array->row_stride;
 }
 
+/* Whole vectors where the row has room for them, so that later loads need not wait for two stores. */
+ALWAYS_INLINE void copy_row(real *to, int64_t room, const char *from, int64_t n)
+{
+    const real *source = (const real *)(const void *)from; /* vload needs no alignment */
+    for (int64_t j = 0; j < n; j += WIDTH) {
+        const part rest = vpart_of(j, n);
+        if (j + WIDTH <= room)
+            vstore(to + j, vload_part(source + j, rest));
+        else
+            vstore_part(to + j, vload_part(source + j, rest), rest);
+    }
+}
+
 /* The rows order[0..n), or first..first + n where order is NULL, into `out`, `stride` reals apart. */
 static void read_rows(real *out, int64_t stride, const bp_array *array, const int64_t *order, int64_t first, int64_t n)
 {
@@ -42,7 +55,7 @@ static void read_rows(real *out, int64_t stride, const bp_array *array, const in
         const char *from = row_of(array, order ? order[r] : first + r);
         real *to = out + r * stride;
         if (plain) {
-            memcpy(to, from, (size_t)array->n_columns * sizeof(real));
+            copy_row(to, stride, from, array->n_columns);
             continue;
         }
         for (int64_t j = 0; j < array->n_columns; j++) to[j] = element(array, from + j * array->column_stride);

@@ -94,11 +94,6 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
 
 /* ---- The training loop ------------------------------------------------------------------------------------------------- */
 
-static int64_t batches_an_epoch(const bp_fit *fit)
-{
-    return (fit->data.n_rows + fit->batch_size - 1) / fit->batch_size;
-}
-
 /* A batch of all rows keeps their own order. */
 static int shuffles(const bp_fit *fit)
 {
@@ -202,7 +197,7 @@ static bp_status train_block(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     if (fit->row < b.n) return BP_OK;
     fit->row = 0;
     fit->batch++;
-    if (fit->batch == batches_an_epoch(fit)) end_epoch(fit);
+    if (fit->batch * fit->batch_size >= fit->data.n_rows) end_epoch(fit);
     return BP_OK;
 }
 

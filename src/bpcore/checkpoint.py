@@ -68,6 +68,8 @@ def save(net: Network, path: str | os.PathLike) -> None:
     ValueError
         If a weight is not finite, or something of the network cannot be written as JSON: a
         learning rate that is a function of the user's own, or an entry of ``net.metadata``.
+    RuntimeError
+        If another thread is training the network; a callback of the training may save it.
 
     Notes
     -----
@@ -86,7 +88,9 @@ def save(net: Network, path: str | os.PathLike) -> None:
     >>> bool((same.parameters == net.parameters).all())
     True
     """
-    replace_file(path, _encode(net))
+    with net._exclusive():
+        data = _encode(net)
+    replace_file(path, data)
 
 
 def load(path: str | os.PathLike) -> Network:

@@ -243,7 +243,6 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--loss",
         choices=losses,
-        default="mse",
         metavar="NAME",
         help=f"for a quantity: {_one_of(losses, 'mse')}",
     )

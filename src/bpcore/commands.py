@@ -30,7 +30,7 @@ CHECKED_PARAMETERS = 2000  # of a larger network a random sample of so many
 def train(options: argparse.Namespace) -> int:
     """Train a network on a table, measure it on held-out rows and save it."""
     target = options.target or ("species" if options.data in (None, "iris") else None)
-    table = _read(options.data or "iris", (target, *options.categorical))
+    table = _read(options.data, (target, *options.categorical))
     if target is None:
         columns = list_names(table.columns)
         raise InputError(
@@ -47,6 +47,8 @@ def train(options: argparse.Namespace) -> int:
         )
     encoder.fit_scales(table, train)
     x, y = encoder.encode_features(table), encoder.encode_target(table)
+    if encoder.classes and options.loss:
+        raise InputError(f"--loss is for a quantity; {target!r} has classes")
     if options.l2 is None:
         options.l2 = 1.0 / len(train)
     net = _network(options, x.shape[1], len(encoder.classes or [0]), network_rng)
@@ -120,9 +122,9 @@ def _say(label: str, text: str) -> None:
     print(f"{label + ':' if label else '':<10}" + ("\n" + " " * 10).join(lines))
 
 
-def _read(name: str, text_columns: tuple[str, ...]) -> Table:
+def _read(name: str | None, text_columns: tuple[str, ...]) -> Table:
     """Read the table; "iris" is the shipped one unless there is such a file."""
-    shipped = name == "iris" and not os.path.exists(name)
+    shipped = name is None or (name == "iris" and not os.path.isfile(name))
     table = read_table(iris_path() if shipped else name, text_columns)
     if shipped:
         table.name = "iris"
@@ -138,7 +140,7 @@ def _network(options: argparse.Namespace, n_in: int, n_out: int, rng: np.random.
             layers += [bpcore.Dropout(options.dropout)] if options.dropout else []
             n_in = width
         layers += [bpcore.Dense(n_in, n_out)] + ([bpcore.Softmax()] if classes else [])
-        loss = "cross_entropy" if classes else options.loss
+        loss = "cross_entropy" if classes else options.loss or "mse"
         net = bpcore.Network(layers, loss=loss, dtype=options.dtype, rng=rng, l2=options.l2)
     except ValueError as error:
         raise InputError(str(error)) from None

@@ -103,8 +103,8 @@ def _resolution(value: Callable[[float], float], points: dict[float, float]) -> 
     A saturated unit is an example: 1 - p takes only multiples of 1e-16, however small it is.
     """
     center = points[0.0]
-    flat = max((t for t in points if t < 1e-6 and points[t] == center), default=0.0)
-    changed = min((t for t in points if t > flat and points[t] != center), default=np.inf)
+    changed = min((t for t in points if points[t] != center), default=np.inf)
+    flat = max(t for t in points if t < changed)
     far = max(points)
     while np.isinf(changed) and far < 100:
         far *= 8

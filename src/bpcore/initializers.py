@@ -89,8 +89,8 @@ class GlorotUniform(_UniformByFans):
 
     Examples
     --------
-    >>> import bpcore
-    >>> weight = bpcore.GlorotUniform().draw((300, 300), rng=0)
+    >>> from bpcore import initializers
+    >>> weight = initializers.GlorotUniform().draw((300, 300), rng=0)
     >>> bool(abs(weight).max() <= (6 / 600) ** 0.5), round(float(weight.var()) * 300, 2)
     (True, 1.0)
     """
@@ -163,7 +163,8 @@ class Normal(Initializer):
     Examples
     --------
     >>> import bpcore
-    >>> bpcore.Dense(4, 3, weight_init=bpcore.Normal(std=0.01), rng=0).weight.shape
+    >>> from bpcore import initializers
+    >>> bpcore.Dense(4, 3, weight_init=initializers.Normal(std=0.01), rng=0).weight.shape
     (4, 3)
     """
 
@@ -211,7 +212,8 @@ class Constant(Initializer):
     Examples
     --------
     >>> import bpcore
-    >>> bpcore.Dense(4, 3, bias_init=bpcore.Constant(0.1)).bias
+    >>> from bpcore import initializers
+    >>> bpcore.Dense(4, 3, bias_init=initializers.Constant(0.1)).bias
     array([0.1, 0.1, 0.1])
     """
 

@@ -236,9 +236,10 @@ class Huber(Loss):
 class BinaryCrossEntropy(Loss):
     """The log loss of probabilities: ``-t log(p) - (1 - t) log(1 - p)`` for targets t in [0, 1].
 
-    Probabilities are clipped to [eps, 1 - eps] of their dtype. From logits z, with p the logistic
-    function of z, the loss is computed as ``max(z, 0) - t z + log1p(exp(-|z|))``, which needs no
-    clipping and has the derivative ``p - t``.
+    Probabilities are clipped to [eps, 1 - eps] of their dtype; where that changes them, the loss is
+    flat and its derivative 0. From logits z, with p the logistic function of z, the loss is
+    computed as ``max(z, 0) - t z + log1p(exp(-|z|))``, which needs no clipping and has the
+    derivative ``p - t``.
 
     Parameters
     ----------
@@ -275,9 +276,10 @@ class BinaryCrossEntropy(Loss):
 class CategoricalCrossEntropy(Loss):
     """Minus the log of the probability of the right class: ``-sum_j t_j log(p_j)``.
 
-    Probabilities are clipped to at least eps of their dtype. From logits z, with p their softmax,
-    the log is ``z_j - max(z) - log(sum exp(z - max(z)))``, which needs no clipping, and the
-    derivative is ``p - t``.
+    Probabilities are clipped to at least eps of their dtype; where that changes them, the loss is
+    flat and its derivative 0. From logits z, with p their softmax, the log is
+    ``z_j - max(z) - log(sum exp(z - max(z)))``, which needs no clipping, and the derivative is
+    ``p - t``.
 
     Parameters
     ----------
