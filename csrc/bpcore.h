@@ -243,7 +243,8 @@ typedef struct bp_kernels {
     /* *value = the reduced loss of [n][k] and, unless NULL, gradient[n][k] = its derivative by prediction. weight may be NULL. */
     void (*loss)(const bp_loss_spec *spec, double *value, void *gradient, const void *prediction, const void *target,
                  const void *weight, int64_t n, int64_t k);
-    void (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots, const double *hyper,
+    /* BP_E_DIVERGED, and nothing has changed, where a gradient is or a parameter would become non-finite. */
+    bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots, const double *hyper,
                            double learning_rate, int64_t step, int64_t n);
 
     /* Whole networks. `workspace` must have been made for the same plan. */

@@ -188,6 +188,7 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
     w->weight = at(base, reserve(l, training ? w->n_rows : 0, 1, size));
     w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
+    int turn = 0; /* at inference the layers take turns at two buffers; dropout hands on what it gets */
     for (int64_t i = 0; i < n; i++) {
         const bp_layer *layer = &plan->layers[i];
         const int dense = layer->kind == BP_LAYER_DENSE, dropout = layer->kind == BP_LAYER_DROPOUT;
@@ -195,7 +196,8 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
         const size_t mask = reserve(l, training && dropout ? w->n_rows : 0, layer->out_stride, size);
         const size_t transposed = reserve(l, training && dense ? layer->n_out : 0, layer->in_stride, size);
         if (!base) continue;
-        w->outputs[i] = training ? at(base, output) : w->scratch[i % 2];
+        w->outputs[i] = training ? at(base, output) : w->scratch[turn];
+        turn ^= !dropout;
         w->masks[i] = dropout ? at(base, mask) : NULL;
         w->transposed[i] = dense ? at(base, transposed) : NULL;
     }

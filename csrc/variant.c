@@ -84,10 +84,10 @@ static void loss_entry_point(const bp_loss_spec *spec, double *value, void *grad
     *value = scale * sum;
 }
 
-static void optimizer_step_entry(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots,
-                                 const double *hyper, double learning_rate, int64_t step, int64_t n)
+static bp_status optimizer_step_entry(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots,
+                                      const double *hyper, double learning_rate, int64_t step, int64_t n)
 {
-    optimizer_table[kind].loop(parameters, gradients, (real *const *)slots, hyper, learning_rate, step, n);
+    return guarded_step(kind, parameters, gradients, (real *const *)slots, hyper, learning_rate, step, n);
 }
 
 static void predict_entry(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters, const bp_array *x)

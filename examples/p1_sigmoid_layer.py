@@ -7,7 +7,7 @@ The classic mistake: the loss that is printed is a *mean*, the gradient that is 
 of the *sum*, here 20 times as long (10 rows x 2 outputs). The loss falls, so nothing looks
 wrong; only the learning rate is not the one written down. In bpcore a gradient is the derivative
 of the very number that the loss reports, and `check_gradients` names the factor where somebody's
-is not.
+is not. (The loss falls by little: x W has a standard deviation of 30, where a sigmoid is flat.)
 """
 
 import sys
@@ -19,6 +19,7 @@ from bpcore.functions import sigmoid
 
 
 def main(plot_path=None):
+    """Run the program and return its figures."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((10, 1000))
     y = rng.standard_normal((10, 2))
@@ -44,3 +45,21 @@ def main(plot_path=None):
 
 if __name__ == "__main__":
     main(*sys.argv[1:2])  # `python p1_sigmoid_layer.py loss.png` also saves the plot
+
+
+# It prints:
+# the gradient by hand: factor 20: what was given is 20 times the right gradient
+#       step      loss
+# 0        0  1.895867
+# 1        1  1.895866
+# 2        2  1.895865
+# 3        3  1.895864
+# 4        4  1.895862
+# ...    ...       ...
+# 4995  4995  1.892249
+# 4996  4996  1.892249
+# 4997  4997  1.892248
+# 4998  4998  1.892247
+# 4999  4999  1.892247
+#
+# [5000 rows x 2 columns]

@@ -19,7 +19,7 @@ LABELS = np.array([1, 1, 0, 0])
 
 
 def perceptron():
-    """Three weights to one sigmoid, started where the original started."""
+    """Make three weights to one sigmoid, started where the original started."""
     weight = np.random.RandomState(1).random_sample((3, 1))  # 0.417, 0.720, 0.000114
     dense = bpcore.Dense(3, 1, weight_init=weight, bias=False)
     return bpcore.Network([dense, bpcore.Sigmoid()], loss="mse")
@@ -29,25 +29,43 @@ def train(net, x, steps):
     """Train, print what came of it, and return how many rows are right."""
     # The original's loss is twice the mean squared error, its rate 0.5: a rate of 1 on the mean.
     sgd = bpcore.SGD(learning_rate=1.0)
+    _, gradient = net.loss_and_gradient(x, LABELS)
     history = net.fit(x, LABELS, epochs=steps, batch_size=None, optimizer=sgd)
     p = net.predict(x).ravel()
     right = int(((p > 0.5) == LABELS).sum())
+    print(f"  largest gradient at the start {np.abs(gradient).max():.4f}")
     print(f"  loss {2 * history['loss'][0]:.4f} -> {2 * net.loss_value(x, LABELS):.4f}")
     print(f"  {right} of 4 right, probabilities {p.round(3)}")
     return right
 
 
 def main():
+    """Run the program and return its figures."""
     standardised = (ROWS - ROWS.mean(axis=0)) / ROWS.std(axis=0)
     print("3-1, raw features, 10 steps")
     raw = train(perceptron(), ROWS, 10)
     print("3-1, standardised features, 10 steps")
-    single = train(perceptron(), standardised, 10)
-    print("3-4-1, standardised features, 100 steps")
+    one_unit = train(perceptron(), standardised, 10)
+    print("3-4-1, standardised features, 10 steps")
     net = bpcore.mlp([3, 4, 1], hidden="sigmoid", output="sigmoid", rng=1)
-    hidden = train(net, standardised, 100)
-    return {"raw": raw, "single": single, "hidden": hidden}
+    hidden = train(net, standardised, 10)
+    return {"raw": raw, "perceptron": one_unit, "hidden": hidden}
 
 
 if __name__ == "__main__":
     main()
+
+
+# It prints:
+# 3-1, raw features, 10 steps
+#   largest gradient at the start 0.0000
+#   loss 1.0000 -> 1.0000
+#   2 of 4 right, probabilities [1. 1. 1. 1.]
+# 3-1, standardised features, 10 steps
+#   largest gradient at the start 0.0910
+#   loss 0.1213 -> 0.0190
+#   4 of 4 right, probabilities [0.898 0.913 0.074 0.12 ]
+# 3-4-1, standardised features, 10 steps
+#   largest gradient at the start 0.0529
+#   loss 0.5341 -> 0.3214
+#   4 of 4 right, probabilities [0.603 0.618 0.414 0.41 ]

@@ -125,6 +125,18 @@ def test_losses(kind, reduction, rows, tmp_path):
     assert net.loss_value(rows[0], target) == again.loss_value(rows[0], target)
 
 
+def test_saved_by_a_callback(rows, tmp_path):
+    def save(net, epoch, logs):
+        if epoch == 1:
+            net.save(tmp_path / "second epoch")
+
+    net = bpcore.mlp([4, 5, 3], rng=4)
+    net.fit(*rows, epochs=5, batch_size=9, optimizer="adam", callbacks=[save])
+    again = bpcore.load(tmp_path / "second epoch")
+    again.fit(*rows, epochs=3, batch_size=9)
+    assert_same(net, again, rows[0])
+
+
 def test_metadata_comes_back_as_plain_json(net, tmp_path):
     net.metadata = {
         "mean": np.arange(3.0),
@@ -170,12 +182,13 @@ def test_non_finite_weights_are_not_saved(net, path):
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({"f": print}, "builtin_function"),
+        ({"f": print}, "JSON knows no builtin_function"),
+        (["a"], "must be JSON objects"),
         ({"x": float("inf")}, "Out of range float"),
         ({"1": 0, 1: 0}, "duplicate key '1'"),
         ({"long": "x" * (1 << 25)}, "too long"),
     ],
-    ids=["object", "infinity", "duplicate", "long"],
+    ids=["object", "list", "infinity", "duplicate", "long"],
 )
 def test_metadata_that_json_cannot_hold(net, path, metadata, words):
     before = path.read_bytes()

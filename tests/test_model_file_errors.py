@@ -44,7 +44,7 @@ def edit(path, change):
     """Rewrite a model file; `change` alters its header and its description in place."""
     header, description, data = parts(path)
     data = change(header, description, data) or data
-    if "__metadata__" in header and "bpcore" in header["__metadata__"]:
+    if "bpcore" in header.get("__metadata__", ()):
         header["__metadata__"]["bpcore"] = json.dumps(description)
     write_parts(path, header, data)
 
@@ -288,9 +288,36 @@ def test_random_damage(path):
                 damaged[at] = rng.choice(np.frombuffer(b'0123456789-."[]{}\\,:eEntf', np.uint8))
             if trial % 10 == 0:
                 damaged = np.delete(damaged, at)
+            path.unlink()  # quicker than to write over it
             path.write_bytes(damaged.tobytes())
             loaded += assert_loads_or_refuses(path, ROWS)
     assert 0 < loaded < 1500
+
+
+ODD_VALUES = [None, True, -1, 0.5, 10**30, "", [], {"type": "ReLU"}]
+
+
+def places(value):
+    """Every place in a JSON value, as the keys that lead there."""
+    for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (key,)
+        if isinstance(entry, dict | list):
+            yield from ((key, *more) for more in places(entry))
+
+
+@pytest.mark.parametrize("part", [0, 1], ids=["header", "description"])
+def test_odd_values_in_every_place(path, part):
+    header, description, data = parts(path)
+    texts = json.dumps(header), json.dumps(description)
+    for place in places((header, description)[part]):
+        for value in ODD_VALUES:
+            both = [json.loads(text) for text in texts]
+            put(*place, value)(None, both[part], None)
+            if part == 1:
+                both[0]["__metadata__"]["bpcore"] = json.dumps(both[1])
+            path.unlink()
+            write_parts(path, both[0], data)
+            assert_loads_or_refuses(path, ROWS)
 
 
 def test_random_bytes(tmp_path):

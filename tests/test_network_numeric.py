@@ -67,9 +67,9 @@ def test_every_combination(head, hidden, dtype, level, rng):
 
 
 @pytest.mark.parametrize("width", cases.WIDTHS)
-@pytest.mark.parametrize("hidden", ["tanh", "relu"])
-def test_every_size(width, hidden, dtype, level, rng):
+def test_every_size(width, dtype, level, rng):
     """Every width as inputs, as hidden units and as outputs, with every size of batch."""
+    hidden = ("tanh", "relu")[width % 2]
     for widths in ((width, 5, 2), (3, width, 3), (4, 3, width), (width, width, width)):
         layers = [Dense(widths[0], widths[1]), activation(hidden), Dense(widths[1], widths[2])]
         net = network(layers, rng, dtype=dtype)
@@ -80,7 +80,7 @@ def test_every_size(width, hidden, dtype, level, rng):
             assert_predicts(net, x)
 
 
-@pytest.mark.parametrize("n", [1, 7, 100, 257])
+@pytest.mark.parametrize("n", [1, 131])
 def test_large(n, dtype, level, rng):
     layers = [Dense(784, 300), bpcore.ReLU(), Dense(300, 100), bpcore.Tanh(), Dense(100, 10)]
     net = network([*layers, bpcore.Softmax()], rng, loss="cross_entropy", dtype=dtype)
@@ -100,6 +100,11 @@ STACKS = {
     ],
     "activation first": lambda: [bpcore.Softplus(), Dense(3, 2), bpcore.Sigmoid()],
     "softmax first": lambda: [bpcore.Softmax(), Dense(3, 2)],
+    "dropout between": lambda: [Dense(3, 40), bpcore.Tanh(), bpcore.Dropout(0.5), Dense(40, 40)],
+    "dropouts": lambda: [
+        bpcore.Dropout(0.5), Dense(3, 40), bpcore.Dropout(0.5), bpcore.GELU(), bpcore.Dropout(0.5),
+        bpcore.Dropout(0.5), Dense(40, 70), bpcore.Dropout(0.5), Dense(70, 40), bpcore.Dropout(0.5),
+    ],
     "deep": lambda: [
         layer for i in range(10) for layer in (Dense(3 + i, 4 + i), bpcore.Tanh())
     ][:-1],
@@ -108,6 +113,7 @@ STACKS = {
 
 @pytest.mark.parametrize("name", STACKS)
 def test_stacks(name, dtype, level, rng):
+    """Layers in unusual orders; dropout does nothing here, as nothing is trained."""
     net = network(STACKS[name](), rng, l2=0.3, l1=0.2, dtype=dtype)
     for n in (1, 9, 64):
         x, t = cases.inputs(rng, n, 3, dtype), cases.targets(rng, "mse", n, net.n_out, dtype)

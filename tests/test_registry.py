@@ -23,7 +23,7 @@ SOURCE = Path(bpcore.__file__).parent
 
 # A module may import those of its own group and of the groups above it in this list.
 GROUPS = [
-    {"errors"},
+    {"errors", "frames"},
     {"_core", "arguments", "checks", "configured"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
@@ -37,7 +37,7 @@ UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("history", "plo
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
 LAZY = {
     "safetensors": {"tensorfile"},
-    "pandas": {"tables", "history", "gradreport"},
+    "pandas": {"frames", "tables"},
     "matplotlib": {"plot"},
     "tqdm": {"training"},
 }

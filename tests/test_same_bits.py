@@ -186,7 +186,8 @@ def unaligned(a, folder):
 
 
 def strided(a, folder):
-    wide = np.full([2 * n + 1 for n in a.shape], np.nan, a.dtype)
+    other = np.nan if a.dtype.kind == "f" else 99
+    wide = np.full([2 * n + 1 for n in a.shape], other, a.dtype)
     view = wide[tuple(slice(1, None, 2) for _ in a.shape)]
     view[...] = a
     return view

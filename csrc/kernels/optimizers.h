@@ -11,7 +11,7 @@
 
 #include "simd.h"
 
-#define N_CONSTANTS 6
+#define N_CONSTANTS 8
 #define CONSTANTS(name) static void name##_constants(double *c, const double *hyper, double rate, int64_t step)
 #define STEP(name) ALWAYS_INLINE void name##_v(vec *p, vec g, vec *first, vec *second, const vec *c)
 #define UNUSED(a) (void)(a)
@@ -67,27 +67,28 @@ CONSTANTS(adam)
 {
     c[0] = -rate / (1 - pow(hyper[0], (double)step));
     c[1] = hyper[0];
-    c[2] = hyper[1];
-    c[3] = 1 / sqrt(1 - pow(hyper[1], (double)step));
-    c[4] = hyper[2];
+    c[2] = 1 - hyper[0]; /* in double: 1 minus a rounded beta would be far off */
+    c[3] = hyper[1];
+    c[4] = 1 - hyper[1];
+    c[5] = 1 / sqrt(1 - pow(hyper[1], (double)step));
+    c[6] = hyper[2];
 }
 STEP(adam)
 {
-    *first = vfma(c[1], *first - g, g);
-    vec square = g * g;
-    *second = vfma(c[2], *second - square, square);
-    *p = vfma(c[0], *first / vfma(vsqrt(*second), c[3], c[4]), *p);
+    *first = vfma(c[1], *first, c[2] * g);
+    *second = vfma(c[3], *second, c[4] * g * g);
+    *p = vfma(c[0], *first / vfma(vsqrt(*second), c[5], c[6]), *p);
 }
 
 /* Adam after p *= 1 - rate weight_decay: Loshchilov and Hutter (2019), algorithm 2 */
 CONSTANTS(adamw)
 {
     adam_constants(c, hyper, rate, step);
-    c[5] = 1 - rate * hyper[3];
+    c[7] = 1 - rate * hyper[3];
 }
 STEP(adamw)
 {
-    *p = *p * c[5];
+    *p = *p * c[7];
     adam_v(p, g, first, second, c);
 }
 

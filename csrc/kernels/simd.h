@@ -273,10 +273,15 @@ typedef int vmask;
 typedef int64_t part;
 
 ALWAYS_INLINE vec vset(real x) { return x; }
-ALWAYS_INLINE vec vload(const real *p) { return *p; }
+ALWAYS_INLINE vec vload(const real *p)
+{
+    vec v;
+    memcpy(&v, p, sizeof v); /* p need not be aligned */
+    return v;
+}
 ALWAYS_INLINE void vstore(real *p, vec v) { *p = v; }
 ALWAYS_INLINE part vpart(int64_t n) { return n; }
-ALWAYS_INLINE vec vload_part(const real *p, part n) { return n ? *p : 0; }
+ALWAYS_INLINE vec vload_part(const real *p, part n) { return n ? vload(p) : 0; }
 ALWAYS_INLINE void vstore_part(real *p, vec v, part n)
 {
     if (n) *p = v;

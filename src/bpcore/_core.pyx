@@ -4,15 +4,12 @@ Arguments are checked for what would break C (dtype, layout, size); what a user 
 messages, by the Python modules above. There is no arithmetic here.
 """
 
-import difflib
-
 cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 cimport numpy as cnp
-from numpy.random cimport bitgen_t
 
 import numpy as np
 
@@ -105,6 +102,8 @@ def set_simd_level(str name, str origin="level"):
         No such level, or one that this machine or this build lacks.
     """
     if name not in LEVELS:
+        import difflib  # as it is rarely needed
+
         close = difflib.get_close_matches(name, LEVELS, 1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{origin} must be one of {', '.join(LEVELS)}, got {name!r}{meant}")
@@ -189,6 +188,8 @@ cdef int check(bp_status status) except -1:
     message = bp_status_text(status).decode()
     if status in (BP_E_MEMORY, BP_E_OVERFLOW):
         raise MemoryError(message)
+    if status == BP_E_DIVERGED:
+        raise ArithmeticError(message)
     raise ValueError(message)
 
 
@@ -342,7 +343,13 @@ def optimizer_step(
     str name, cnp.ndarray parameters not None, cnp.ndarray gradients not None, tuple slots, tuple hyper,
     double learning_rate, int64_t step,
 ):
-    """Take one step on flat arrays, in place; `step` counts from 1."""
+    """Take one step on flat arrays, in place; `step` counts from 1.
+
+    Raises
+    ------
+    ArithmeticError
+        A gradient is non-finite or a parameter would become so; nothing has changed.
+    """
     cdef bp_optimizer kind = <bp_optimizer><int>OPTIMIZER_KINDS[name]
     cdef bp_dtype dtype = dtype_of(parameters)
     cdef int64_t n = cnp.PyArray_SIZE(parameters)
@@ -351,8 +358,10 @@ def optimizer_step(
     cdef void *s[BP_MAX_SLOTS]
     cdef double h[BP_N_HYPER]
     fill_optimizer(s, h, slots, hyper, dtype, n)
+    cdef bp_status status
     with nogil:
-        bp_kernels_for(dtype).optimizer_step(kind, p, g, s, h, learning_rate, step, n)
+        status = bp_kernels_for(dtype).optimizer_step(kind, p, g, s, h, learning_rate, step, n)
+    check(status)
 
 
 cdef int fill_optimizer(void **s, double *h, tuple slots, tuple hyper, bp_dtype dtype, int64_t n) except -1:
@@ -651,8 +660,6 @@ cdef class Fit:
         self.fit.budget = budget
         with self.generator.bit_generator.lock, nogil:
             status = bp_kernels_for(self.plan.dtype).train(self.plan.plan, self.workspace.workspace, &self.fit)
-        if status == BP_E_DIVERGED:
-            raise ArithmeticError(bp_status_text(status).decode())
         check(status)
         return status == BP_OK
 

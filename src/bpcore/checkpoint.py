@@ -12,7 +12,6 @@ Nothing in a file is trusted. A size is compared with what the file really holds
 asked for, and no code is stored or run (no pickle).
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bpcore import optimizers
-from bpcore.checks import as_dtype, units
+from bpcore.arguments import as_dtype, units
 from bpcore.errors import ModelFileError
 from bpcore.files import open_regular, replace_file
 from bpcore.network import Network
-from bpcore.tensorfile import Shapes, encode_tensors, parse_object, read_header, read_tensors
+from bpcore.tensorfile import (
+    Shapes,
+    encode_tensors,
+    format_object,
+    parse_object,
+    read_header,
+    read_tensors,
+)
 
 __all__ = ["load", "save"]
 
@@ -47,7 +53,7 @@ _GENERATORS = {
 }
 
 
-def save(net: Network, path: str | os.PathLike) -> None:
+def save(net: Network, path: str | os.PathLike[str]) -> None:
     """Save a network, the state of its optimizer and its generator to one file.
 
     The file is written under a temporary name beside `path`, synced and renamed: after an error
@@ -93,7 +99,7 @@ def save(net: Network, path: str | os.PathLike) -> None:
     replace_file(path, data)
 
 
-def load(path: str | os.PathLike) -> Network:
+def load(path: str | os.PathLike[str]) -> Network:
     """Load a network that ``net.save`` has written.
 
     The network predicts, and trains on, to the same bits as the one that was saved.
@@ -150,19 +156,12 @@ def _encode(net: Network) -> bytes:
         "optimizer_step": net._optimizer_step,
     }
     try:
-        text = json.dumps(document, allow_nan=False, default=_plain)
-        parsed = parse_object(text, "the description")  # keys 1 and "1" are one key in JSON
-        _check_generator(parsed["network"]["rng"])
+        text = format_object(document)
+        network, _ = _read_description({"__metadata__": {"bpcore": text}})
+        _check_generator(network["rng"])
         return encode_tensors({**parameters, **net._optimizer_tensors()}, {"bpcore": text})
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot save the network, its generator or metadata: {error}") from error
-
-
-def _plain(value: object) -> object:
-    """Turn NumPy scalars and arrays into what JSON knows."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"got an object of type {type(value).__name__}")
 
 
 def _decode(file: BinaryIO) -> Network:
@@ -172,7 +171,7 @@ def _decode(file: BinaryIO) -> Network:
     with _blaming_file():
         dtype = as_dtype(network["dtype"])
         parameters = _parameter_shapes(network)
-        slots = _slot_shapes(network, parameters, step)
+        slots = _slot_shapes(network, parameters)
         _check_generator(network["rng"])
     arrays = read_tensors(file, head, header, {**parameters, **slots}, dtype)
     if (found := _non_finite({name: arrays[name] for name in parameters})) is not None:
@@ -183,9 +182,9 @@ def _decode(file: BinaryIO) -> Network:
             array[...] = arrays[name]
         if net.optimizer is not None:
             net._set_optimizer_state(tuple(arrays[name] for name in slots), step)
-        built = json.loads(json.dumps(net._config(), default=_plain))
+        built = parse_object(format_object(net._config() | {"metadata": None}), "network")
     for key, said in network.items():  # what a constructor has overlooked or changed
-        if key not in built or not _contains(built[key], said):
+        if key != "metadata" and not (key in built and _contains(built[key], said)):
             raise ModelFileError(f"malformed description of the network: {key!a} is not as written")
     return net
 
@@ -211,7 +210,7 @@ def _read_description(header: dict) -> tuple[dict, int]:
 
 def _parameter_shapes(network: dict) -> Shapes:
     """Names and shapes of the arrays that the described layers have."""
-    shapes = {}
+    shapes: Shapes = {}
     for index, layer in enumerate(network["layers"]):
         if layer["type"] == "Dense":
             prefix = index if layer["name"] is None else layer["name"]
@@ -222,7 +221,7 @@ def _parameter_shapes(network: dict) -> Shapes:
     return shapes
 
 
-def _slot_shapes(network: dict, parameters: Shapes, step: int) -> Shapes:
+def _slot_shapes(network: dict, parameters: Shapes) -> Shapes:
     """Names and shapes of the optimizer's state: flat arrays, one entry a parameter."""
     if network["optimizer"] is None:
         return {}

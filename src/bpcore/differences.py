@@ -304,17 +304,21 @@ class _Search:
         distance = np.abs(analytic - slope)
         allowed = bound + self.uncertainty[lines]
         known = allowed <= KNOWN * size
-        gap, rounding = self.gap[best, lines], self.rounding[best, lines]
-        kink_free = gap <= 4 * rounding
         right = known & (distance <= AGREE * size + 2 * allowed)
         right |= self._exactly_zero(r, lines) & (size == 0)
         far = distance > AGREE * size + np.where(known, 2, 4) * allowed
-        far &= kink_free | (gap < 1e-3 * distance)
-        # To call a gradient wrong takes a second, shorter step that says so too.
-        others = np.abs(self.slope[: r + 1, lines] - slope) <= 0.5 * distance
-        others &= self.bound[: r + 1, lines] <= distance
-        others &= self.step[: r + 1, lines] < self.step[best, lines]
-        wrong = far & ~right & others.any(axis=0)
+        # To call a gradient wrong takes a second, shorter step that says so too, and no gap between
+        # the two sides that stays: units at their kinks together may nearly hide one another.
+        shorter = self.step[: r + 1, lines] < self.step[best, lines]
+        agree = np.abs(self.slope[: r + 1, lines] - slope) <= 0.5 * distance
+        agree &= shorter & (self.bound[: r + 1, lines] <= distance)
+        gap = self.gap[: r + 1, lines]
+        seen = 4 * self.rounding[: r + 1, lines]
+        gap_here = self.gap[best, lines]
+        little = np.where(gap_here < 1e-3 * distance, 50, 4)  # too little to watch it fade
+        smooth = gap_here <= little * self.rounding[best, lines]
+        smooth |= (shorter & (gap + seen <= 0.3 * gap_here)).any(axis=0)
+        wrong = far & ~right & smooth & agree.any(axis=0)
         self.verdict[lines[right]] = RIGHT
         self.verdict[lines[wrong]] = WRONG
 

@@ -11,7 +11,7 @@ __all__ = ["open_regular", "replace_file"]
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file to read bytes, without touching a device or waiting at a FIFO.
 
     Parameters
@@ -38,11 +38,12 @@ def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
 
 
-def replace_file(path: str | os.PathLike, data: bytes) -> None:
+def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file such that at every moment `path` is the whole old or the whole new one.
 
     The bytes go to a temporary file in the same folder, which is synced and then renamed. After
-    an error the old file is as it was and the temporary file is gone.
+    an error the old file is as it was and the temporary file is gone; only a process that is killed leaves it
+    behind, as ``.bpcore-*.tmp``.
 
     Parameters
     ----------

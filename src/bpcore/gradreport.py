@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bpcore.frames import to_frame
+
 if TYPE_CHECKING:
     import pandas
 
@@ -226,16 +228,12 @@ class GradientReport:
         ImportError
             pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("to_frame() needs pandas: pip install bpcore[cli]") from error
         rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         for array in self.arrays.values():
             rows["array"] += [array.name] * len(array.index)
             for name in _COLUMNS[1:]:
                 rows[name] += list(getattr(array, name))
-        return pandas.DataFrame(rows, columns=list(_COLUMNS))
+        return to_frame(rows)
 
     def __repr__(self) -> str:
         return (

@@ -1,6 +1,7 @@
 """Networks: layers in a row, a loss, and one flat array of parameters."""
 
 import copy
+import itertools
 import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from bpcore.checks import (
     finite_non_negative,
 )
 from bpcore.errors import ShapeError
-from bpcore.layers import Activation, Dense, Dropout, Layer, Softmax, activation
+from bpcore.layers import Activation, Dense, Dropout, Identity, Layer, Softmax, activation
 from bpcore.layers import from_config as layer_from_config
 from bpcore.optimizers import Optimizer
 
@@ -638,7 +639,7 @@ def mlp(
     widths : sequence of int
         From the inputs to the outputs: at least two.
     hidden, output : str or Activation
-        The activation after each hidden layer, and after the last; "identity" adds no layer.
+        The activation after each hidden layer, and after the last; there "identity" adds no layer.
     loss, **keywords
         As for `Network`.
 
@@ -656,11 +657,11 @@ def mlp(
     if len(widths) < 2:
         raise ValueError(f"widths must name the inputs and the outputs at least, got {widths}")
     layers: list[Layer] = []
-    for index, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
-        layers.append(Dense(n_in, n_out))
-        follows = activation(output if index == len(widths) - 2 else hidden)
-        if getattr(follows, "name", None) != "identity":
-            layers.append(copy.copy(follows))
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [Dense(n_in, n_out), copy.copy(activation(hidden))]
+    layers[-1] = activation(output)
+    if isinstance(layers[-1], Identity):
+        layers.pop()
     return Network(layers, loss=loss, **keywords)
 
 

@@ -85,7 +85,7 @@ class Optimizer(Configured):
         Raises
         ------
         DivergenceError
-            A gradient is nan or infinite; nothing has changed.
+            A gradient is, or a parameter would become, non-finite; nothing has changed.
 
         Examples
         --------
@@ -97,22 +97,17 @@ class Optimizer(Configured):
         >>> net.parameters
         array([1., 1.])
         """
-        parameters, gradients = net.parameters, net.gradients
         learning_rate = self.rate(epoch)
-        unfit = _core.find_unfit(gradients.reshape(1, -1), gradients.dtype.name)
-        if unfit is not None:
-            index = unfit[1]
-            raise DivergenceError(
-                f"gradients[{index}] is {gradients[index]} before step "
-                f"{self.state(net).step + 1} at learning rate {learning_rate}; "
-                "the parameters are unchanged"
-            )
         state = self.state(net)
-        _core.optimizer_step(
-            self.kernel, parameters, gradients, state.slots, self.hyper, learning_rate,
-            state.step + 1,
-        )  # fmt: skip
-        state.step += 1
+        step = state.step + 1
+        arrays = (net.parameters, net.gradients, state.slots)
+        try:
+            _core.optimizer_step(self.kernel, *arrays, self.hyper, learning_rate, step)
+        except ArithmeticError as error:
+            raise DivergenceError(
+                f"{error} in step {step} at learning_rate {learning_rate:g}; nothing has changed"
+            ) from None
+        state.step = step
         net.optimizer = self
 
     def state(self, net: "Network") -> OptimizerState:

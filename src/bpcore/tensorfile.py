@@ -2,10 +2,9 @@
 
 The package `safetensors` writes and decodes the tensors. What it leaves open is checked here: keys
 that appear twice, and whether the file really has the size that its header announces, before
-memory is asked for.
+memory is asked for. Imports that would slow ``import bpcore`` wait until they are needed.
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -15,7 +14,14 @@ import numpy as np
 
 from bpcore.errors import ModelFileError
 
-__all__ = ["Shapes", "encode_tensors", "parse_object", "read_header", "read_tensors"]
+__all__ = [
+    "Shapes",
+    "encode_tensors",
+    "format_object",
+    "parse_object",
+    "read_header",
+    "read_tensors",
+]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -25,7 +31,7 @@ _TYPES = {"float32": "F32", "float64": "F64"}
 
 def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     """Return the content of a safetensors file with float32 or float64 arrays."""
-    from safetensors.numpy import save  # here, as it would slow `import bpcore`
+    from safetensors.numpy import save
 
     data = save(dict(arrays), metadata)
     if (length := int.from_bytes(data[:8], "little")) > _HEADER_LIMIT:
@@ -89,8 +95,22 @@ def read_tensors(
     }
 
 
+def format_object(value: dict) -> str:
+    """Return a dict as JSON; NumPy scalars and arrays become numbers and lists."""
+    import json
+
+    def plain(value: object) -> object:
+        if isinstance(value, np.generic | np.ndarray):
+            return value.tolist()
+        raise TypeError(f"JSON knows no {type(value).__name__}")
+
+    return json.dumps(value, allow_nan=False, default=plain)
+
+
 def parse_object(text: bytes | str, what: str) -> dict:
     """Parse a JSON object in which no key appears twice and every number is finite."""
+    import json
+
     try:
         text = text.decode() if isinstance(text, bytes) else text
         hooks = {"parse_float": _finite_float, "parse_constant": _finite_float}
