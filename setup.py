@@ -17,7 +17,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 BASE = ["csrc/status.c", "csrc/plan.c", "csrc/dispatch.c", "csrc/data.c", "csrc/random.c"]
-HEADERS = [str(path) for pattern in ("*.h", "*.def", "kernels/*.h") for path in Path("csrc").glob(pattern)]
+C_CORE = [str(path) for path in Path("csrc").rglob("*.[chd]*")]
 
 # level -> compiler flags, for each kind of processor
 LEVELS = {
@@ -58,7 +58,7 @@ class BuildExt(build_ext):
             output_dir=str(Path(self.build_temp) / folder),
             macros=macros,
             extra_postargs=flags,
-            depends=HEADERS,
+            depends=C_CORE,
         )
         return objects[0]
 
@@ -85,7 +85,7 @@ setup(
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 libraries=["m"] if sys.platform != "win32" else [],
-                depends=HEADERS,
+                depends=C_CORE,
             )
         ],
         compiler_directives={"language_level": 3},

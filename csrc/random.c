@@ -1,7 +1,7 @@
-/* Whole numbers from random bits, by the method of Lemire, "Fast random integer generation in an interval" (2019), so that
- * they are those of NumPy's Generator for the same bit generator. */
+/* Whole numbers from random bits: those of NumPy's Generator for the same bit generator. */
 #include "bpcore.h"
 
+/* Lemire, "Fast random integer generation in an interval" (2019). */
 static uint64_t below_32(const bp_random *random, uint32_t high)
 {
     uint64_t product = (uint64_t)random->next_uint32(random->state) * high;
@@ -41,11 +41,24 @@ static int64_t below(const bp_random *random, uint64_t high)
     return (int64_t)below_64(random, high);
 }
 
+/* A whole number in [0, highest]: bits under the mask 2^k - 1 >= highest, until they fit. */
+static int64_t up_to(const bp_random *random, uint64_t highest, uint64_t mask)
+{
+    uint64_t value;
+    do {
+        value = highest <= UINT32_MAX ? random->next_uint32(random->state) : random->next_uint64(random->state);
+        value &= mask;
+    } while (value > highest);
+    return (int64_t)value;
+}
+
 void bp_permutation(int64_t *order, int64_t n, const bp_random *random)
 {
+    uint64_t mask = UINT64_MAX;
     for (int64_t i = 0; i < n; i++) order[i] = i;
     for (int64_t i = n - 1; i > 0; i--) { /* Fisher and Yates */
-        const int64_t j = below(random, (uint64_t)i + 1);
+        while (mask >> 1 >= (uint64_t)i) mask >>= 1;
+        const int64_t j = up_to(random, (uint64_t)i, mask);
         const int64_t kept = order[j];
         order[j] = order[i];
         order[i] = kept;

@@ -30,7 +30,7 @@ def main():
     net.loss_and_gradient(x, y)
     gradient = dense.grad_weight.copy()
     slope = sigmoid(p - y) * (1 - sigmoid(p - y))  # the factor too many
-    print("gradient, bpcore    ", gradient.ravel().round(4))
+    print("gradient: bpcore     ", gradient.ravel().round(4))
     print("          X^T (p - y)", (x.T @ (p - y)).ravel().round(4))
     print("          original   ", (x.T @ ((p - y) * slope)).ravel().round(4))
 
@@ -65,7 +65,7 @@ if __name__ == "__main__":
 
 
 # It prints:
-# gradient, bpcore     [ 4.2561  3.2303  7.0025  0.3822 -2.1347]
+# gradient: bpcore      [ 4.2561  3.2303  7.0025  0.3822 -2.1347]
 #           X^T (p - y) [ 4.2561  3.2303  7.0025  0.3822 -2.1347]
 #           original    [ 0.8747  0.6928  1.4348  0.0514 -0.4238]
 # before one step [0.999792 0.997709 0.999648 0.995982 0.451118 0.903594 0.952042 0.978657]

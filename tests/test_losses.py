@@ -99,7 +99,9 @@ def test_labels_one_hot_and_columns(name, dtype, rng):
         assert loss.forward(p[:, 0], t[:, 0]) == expected[0]
         np.testing.assert_array_equal(loss.backward(), expected[1][:, 0])
     for form in forms:
-        assert loss.forward(p, form) == pytest.approx(expected[0], rel=4 * float(np.finfo(dtype).eps))
+        assert loss.forward(p, form) == pytest.approx(
+            expected[0], rel=4 * float(np.finfo(dtype).eps)
+        )
         np.testing.assert_allclose(loss.backward(), expected[1], rtol=4 * np.finfo(dtype).eps)
 
 

@@ -155,6 +155,24 @@ def test_dropout_in_a_network(p, dtype, level, rng):
     assert_trains(net, x, t)
 
 
+def test_dropout_masks_do_not_repeat(level):
+    """Not from row to row at any distance, nor from layer to layer, nor from pass to pass."""
+    n, k, p = 2100, 20, 0.5
+    ones = [Dense(k, k, weight_init=np.eye(k)) for _ in range(3)]
+    net = bpcore.Network([ones[0], bpcore.Dropout(p), ones[1], bpcore.Dropout(p), ones[2]], rng=3)
+    twin = bpcore.Network([copy.deepcopy(ones[0]), bpcore.Dropout(p), copy.deepcopy(ones[1])])
+    twin.rng.bit_generator.state = net.rng.bit_generator.state
+    x = np.ones((n, k))
+    first, both = twin.forward(x, training=True) > 0, net.forward(x, training=True) > 0
+    limit = 6 * 0.5 / np.sqrt(n * k / 2)  # six deviations of the mean of as many coins
+    assert abs(first.mean() - 0.5) < limit
+    assert abs(both.mean() - 0.25) < limit
+    for lag in range(1, 1050):
+        assert abs((first[lag:] == first[:-lag]).mean() - 0.5) < limit, f"{lag} rows apart"
+    again = twin.forward(x, training=True) > 0
+    assert abs((first == again).mean() - 0.5) < limit
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_dropout_alone(p, dtype, level):
     """Zero or 1/(1-p), the same in both passes, in the right proportion, new at each pass."""

@@ -275,6 +275,47 @@ def test_dtypes_are_converted_first(given, dtype, level):
         assert net.predict(x).dtype == dtype
 
 
+def test_what_watches_a_fit_changes_nothing(dtype, level, capsys):
+    """Callbacks, printing, validation: the same weights and the same random numbers."""
+    x, y, w = data("17-33-9", 61, dtype)
+    watched = [
+        {},
+        {"verbose": 1},
+        {"callbacks": [lambda net, epoch, logs: None, bpcore.GradientNorms()]},
+        {"validation_data": (x, y)},
+        {"validation_data": (x, y, w), "early_stopping": 100},
+    ]
+    results = {}
+    for i, more in enumerate(watched):
+        net = build("17-33-9", dtype, dropout=True)
+        if "early_stopping" in more:
+            more["early_stopping"] = bpcore.EarlyStopping(patience=100, restore_best=False)
+        keywords = {"epochs": 5, "batch_size": 7, "optimizer": bpcore.Adam()} | more
+        history = net.fit(x, y, sample_weight=w, **keywords)
+        results[i] = bits(net.parameters, *history["loss"], net.rng.random(3))
+    assert_same(results)
+    assert "epoch 5/5" in capsys.readouterr().out
+
+
+def test_forward_keeps_a_copy(dtype, level):
+    """What happens to X and to the results after forward does not matter to backward."""
+    net = build("17-33-9", dtype)
+    x, _, _ = data("17-33-9", 40, dtype)
+    dy = data("17-33-9", 40, dtype, seed=6)[1]
+    net.forward(x)
+    expected = bits(net.backward(dy), net.gradients)
+    given = x.copy()
+    y = net.forward(given)
+    given[...], y[...] = 9, 9
+    net.predict(given)
+    net.loss_value(given, dy)
+    assert bits(net.backward(dy), net.gradients) == expected
+    for layout in LAYOUTS:
+        if layout != "memmap":
+            net.forward(x)
+            assert bits(net.backward(LAYOUTS[layout](dy, None)), net.gradients) == expected, layout
+
+
 def test_one_row_repeated_without_memory(dtype, level):
     """Stride 0."""
     net = build("17-33-9", dtype)

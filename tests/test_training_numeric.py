@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 
+import bounds
 import cases
 import numpy as np
 import pytest
@@ -50,6 +51,7 @@ CASES = {
     "all by number": {"batch_size": N},
     "more than all": {"batch_size": N + 14},
     "all": {"batch_size": None},
+    "blocks of a batch": {"n": 2500, "batch_size": 1100, "weighted": True},
     "two rows": {"n": 2, "batch_size": 1},
     "a single row": {"n": 1},
     "sequential": {"sampling": "sequential"},
@@ -215,6 +217,49 @@ def test_batches_come_from_the_generator(kind, sampling):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("sampling", ["shuffle", "sequential", "replacement"])
+def test_a_fit_that_pauses(sampling, level, rng):
+    """Work of some tenths of a second: Python gets control back in the middle of batches."""
+    layers = [Dense(200, 300), bpcore.Tanh(), Dense(300, 200)]
+    net = network(layers, rng, loss="mae", l2=1e-3)
+    x, y = cases.inputs(rng, 1500, 200, float), rng.normal(size=(1500, 200))
+    w = rng.uniform(0.5, 2, 1500)
+    before, oracle = reference.layers_of(net), copy.deepcopy(net.rng)
+    history = net.fit(
+        x, y, epochs=2, batch_size=700, sampling=sampling, sample_weight=w, gradient_clip=0.05
+    )
+    layers, losses, _ = training.fit(
+        before, reference.loss_of(net), x, y,
+        optimizer="sgd", rates=[0.01] * 2, rng=oracle, batch_size=700, sampling=sampling,
+        sample_weight=w, gradient_clip=0.05, l2=1e-3,
+    )  # fmt: skip
+    assert_close(history["loss"], losses, "losses")
+    assert_close(net.parameters, reference.flat(reference.parameters(layers)), "parameters")
+
+
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_one_epoch_of_sgd(batch_size, dtype, level, rng):
+    """In float32 too, within what rounding explains; batches see the errors of earlier ones."""
+    net = network([Dense(20, 30), bpcore.GELU(), Dense(30, 7)], rng, dtype=dtype)
+    x, y = cases.inputs(rng, 130, 20, dtype), cases.targets(rng, "mse", 130, 7, dtype)
+    layers, u = reference.layers_of(net), bounds.unit(dtype)
+    loss, rate = reference.loss_of(net), 0.125
+    oracle = copy.deepcopy(net.rng)
+    net.fit(x, y, batch_size=batch_size, optimizer=bpcore.SGD(learning_rate=rate))
+    e = 0.0
+    for rows in training.epoch_batches(oracle, 130, batch_size, "shuffle"):
+        setting = layers, loss, x[rows].astype(float), y[rows].astype(float), None
+        p = reference.flat(reference.parameters(layers))
+        gradient = reference.loss_and_gradient(*setting)[1]
+        e_gradient = bounds.loss_and_gradient(*setting, u)[1]
+        own = bounds.optimizer_step("sgd", p, gradient, {}, rate, 1, u)[0]
+        # They move the gradient by the Hessian, of norm below 2 / rate where descent is stable.
+        e = e + 2 * np.linalg.norm(e) + rate * e_gradient + own
+        layers = reference.with_parameters(layers, p - rate * gradient)
+    wanted = reference.flat(reference.parameters(layers))
+    bounds.assert_within(net.parameters, wanted, e, dtype, "parameters")
+
+
 def test_defaults_of_fit(rng):
     """One epoch of batches of 32, shuffled, plain gradient descent at 0.01."""
     net = network([Dense(3, 4), bpcore.Tanh(), Dense(4, 2)], rng)
@@ -264,6 +309,25 @@ def test_validation_loss(rng):
     assert_close(history["validation_loss"], wanted, "validation losses")
     last = net.loss_value(held_x, held_y)
     assert history["validation_loss"][-1] == pytest.approx(last, rel=1e-14)
+
+
+@pytest.mark.parametrize("order", [1, 2, np.inf])
+def test_gradient_norms(order, level, rng):
+    """Of each weight's gradient in the epoch's last batch, before its update."""
+    net = network([Dense(4, 6), bpcore.Tanh(), Dense(6, 3)], rng, l2=0.1)
+    x, y = cases.inputs(rng, 20, 4, float), rng.normal(size=(20, 3))
+    layers, wanted = reference.layers_of(net), {0: [], 2: []}
+    for _ in range(3):
+        setting = layers, reference.loss_of(net), x, y
+        gradient = reference.loss_and_gradient(*setting, l2=0.1)[1]
+        wanted[0].append(np.linalg.norm(gradient[:24], order))
+        wanted[2].append(np.linalg.norm(gradient[30:48], order))
+        p = reference.flat(reference.parameters(layers))
+        layers = reference.with_parameters(layers, p - 0.01 * gradient)
+    norms = bpcore.GradientNorms(order=order)
+    history = net.fit(x, y, epochs=3, batch_size=None, callbacks=[norms])
+    for layer, values in wanted.items():
+        assert_close(history[f"gradient_norm.{layer}"], values, f"norms of layer {layer}")
 
 
 def test_loop_of_ones_own():

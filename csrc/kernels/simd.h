@@ -205,8 +205,8 @@ typedef int64_t part; /* the number of lanes */
 #define WIDTH 2
 typedef float64x2_t vec;
 typedef uint64x2_t vmask;
-#define F(name) name##_f64
-#define U(name) name##_u64
+#define NEON_F(name) name##_f64
+#define NEON_U(name) name##_u64
 #define AS_BITS(v) vreinterpretq_u64_f64(v)
 #define AS_REAL(v) vreinterpretq_f64_u64(v)
 #define TO_REAL(v) vcvtq_f64_s64(vreinterpretq_s64_u64(v))
@@ -214,16 +214,16 @@ typedef uint64x2_t vmask;
 #define WIDTH 4
 typedef float32x4_t vec;
 typedef uint32x4_t vmask;
-#define F(name) name##_f32
-#define U(name) name##_u32
+#define NEON_F(name) name##_f32
+#define NEON_U(name) name##_u32
 #define AS_BITS(v) vreinterpretq_u32_f32(v)
 #define AS_REAL(v) vreinterpretq_f32_u32(v)
 #define TO_REAL(v) vcvtq_f32_s32(vreinterpretq_s32_u32(v))
 #endif
 
-ALWAYS_INLINE vec vset(real x) { return F(vdupq_n)(x); }
-ALWAYS_INLINE vec vload(const real *p) { return F(vld1q)(p); }
-ALWAYS_INLINE void vstore(real *p, vec v) { F(vst1q)(p, v); }
+ALWAYS_INLINE vec vset(real x) { return NEON_F(vdupq_n)(x); }
+ALWAYS_INLINE vec vload(const real *p) { return NEON_F(vld1q)(p); }
+ALWAYS_INLINE void vstore(real *p, vec v) { NEON_F(vst1q)(p, v); }
 ALWAYS_INLINE part vpart(int64_t n) { return n; }
 ALWAYS_INLINE vec vload_part(const real *p, part n)
 {
@@ -244,25 +244,25 @@ ALWAYS_INLINE vec vkeep(vec v, part n)
     for (int64_t i = n; i < WIDTH; i++) lanes[i] = 0;
     return vload(lanes);
 }
-ALWAYS_INLINE vmask vless(vec a, vec b) { return F(vcltq)(a, b); }
-ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return F(vbslq)(m, a, b); }
-ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return F(vfmaq)(c, a, b); }
-ALWAYS_INLINE vec vsqrt(vec a) { return F(vsqrtq)(a); }
-ALWAYS_INLINE vec vabs(vec a) { return F(vabsq)(a); }
+ALWAYS_INLINE vmask vless(vec a, vec b) { return NEON_F(vcltq)(a, b); }
+ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return NEON_F(vbslq)(m, a, b); }
+ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return NEON_F(vfmaq)(c, a, b); }
+ALWAYS_INLINE vec vsqrt(vec a) { return NEON_F(vsqrtq)(a); }
+ALWAYS_INLINE vec vabs(vec a) { return NEON_F(vabsq)(a); }
 ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
-    return F(vbslq)(U(vdupq_n)((bits)1 << (BP_REAL_BITS - 1)), sign, magnitude);
+    return NEON_F(vbslq)(NEON_U(vdupq_n)((bits)1 << (BP_REAL_BITS - 1)), sign, magnitude);
 }
 ALWAYS_INLINE vec vpow2(vec k)
 {
-    return AS_REAL(U(vshlq_n)(U(vaddq)(AS_BITS(k + vset(ROUNDER)), U(vdupq_n)(EXPONENT_BIAS)), MANTISSA));
+    return AS_REAL(NEON_U(vshlq_n)(NEON_U(vaddq)(AS_BITS(k + vset(ROUNDER)), NEON_U(vdupq_n)(EXPONENT_BIAS)), MANTISSA));
 }
 ALWAYS_INLINE vec vsplit(vec x, vec *k)
 {
-    vmask biased = U(vshrq_n)(U(vaddq)(AS_BITS(x), U(vdupq_n)(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
-    vmask exponent = U(vsubq)(biased, U(vdupq_n)(EXPONENT_BIAS));
+    vmask biased = NEON_U(vshrq_n)(NEON_U(vaddq)(AS_BITS(x), NEON_U(vdupq_n)(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
+    vmask exponent = NEON_U(vsubq)(biased, NEON_U(vdupq_n)(EXPONENT_BIAS));
     *k = TO_REAL(exponent);
-    return AS_REAL(U(vsubq)(AS_BITS(x), U(vshlq_n)(exponent, MANTISSA)));
+    return AS_REAL(NEON_U(vsubq)(AS_BITS(x), NEON_U(vshlq_n)(exponent, MANTISSA)));
 }
 
 /* ---- generic: one lane, any C11 compiler -------------------------------------------------------------------------- */

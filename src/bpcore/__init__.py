@@ -3,7 +3,7 @@
 import os as _os
 
 from bpcore import _core, functions
-from bpcore._core import get_num_threads, set_num_threads, simd_level, simd_levels
+from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
 from bpcore.errors import (
@@ -42,8 +42,64 @@ from bpcore.losses import (
 from bpcore.network import Network, mlp
 from bpcore.optimizers import SGD, Adam, AdamW, RMSProp, Rprop
 from bpcore.schedules import CosineDecay, ExponentialDecay, StepDecay
+from bpcore.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 if "BPCORE_SIMD" in _os.environ:
     _core.set_simd_level(_os.environ["BPCORE_SIMD"], "BPCORE_SIMD")
+if "BPCORE_NUM_THREADS" in _os.environ:
+    if not _os.environ["BPCORE_NUM_THREADS"].isdigit():
+        raise ValueError(
+            f"BPCORE_NUM_THREADS must be a whole number, got {_os.environ['BPCORE_NUM_THREADS']!r}"
+        )
+    set_num_threads(int(_os.environ["BPCORE_NUM_THREADS"]))
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
+    "CategoricalCrossEntropy",
+    "CosineDecay",
+    "DTypeError",
+    "DeadUnitsWarning",
+    "Dense",
+    "DivergenceError",
+    "Dropout",
+    "EarlyStopping",
+    "ExponentialDecay",
+    "GradientNorms",
+    "GradientReport",
+    "History",
+    "Huber",
+    "Identity",
+    "LeakyReLU",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "ModelFileError",
+    "Network",
+    "RMSProp",
+    "ReLU",
+    "Rprop",
+    "SaturationWarning",
+    "ShapeError",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "StalledWarning",
+    "StepDecay",
+    "Tanh",
+    "UnscaledInputWarning",
+    "check_gradients",
+    "functions",
+    "get_num_threads",
+    "load",
+    "mlp",
+    "set_num_threads",
+    "simd_level",
+    "simd_levels",
+]

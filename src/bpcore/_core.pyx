@@ -111,18 +111,6 @@ def set_simd_level(str name, str origin="level"):
         raise ValueError(f"{origin}={name}: this machine or this build lacks it; it has {', '.join(simd_levels())}")
 
 
-cdef int n_threads = 1
-
-
-def get_num_threads():
-    return n_threads
-
-
-def set_num_threads(int n):
-    global n_threads
-    n_threads = n
-
-
 # ---- arrays --------------------------------------------------------------------------------------------------------------
 
 cdef bp_dtype dtype_of(cnp.ndarray array) except *:

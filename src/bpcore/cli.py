@@ -228,9 +228,9 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--activation",
         choices=list(ACTIVATIONS),
-        default="relu",
+        default="tanh",
         metavar="NAME",
-        help=_one_of(ACTIVATIONS, "relu"),
+        help=_one_of(ACTIVATIONS, "tanh"),
     )
     add(
         "--dropout",

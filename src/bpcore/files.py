@@ -42,8 +42,8 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file such that at every moment `path` is the whole old or the whole new one.
 
     The bytes go to a temporary file in the same folder, which is synced and then renamed. After
-    an error the old file is as it was and the temporary file is gone; only a process that is killed leaves it
-    behind, as ``.bpcore-*.tmp``.
+    an error the old file is as it was and the temporary file is gone; only a process that is
+    killed leaves it behind, as ``.bpcore-*.tmp``.
 
     Parameters
     ----------

@@ -324,9 +324,7 @@ def _share(sizes: list[int], is_input: list[bool], total: int) -> list[int]:
     ]
     surplus = sum(c for c, apart in zip(counts, is_input, strict=True) if not apart)
     surplus -= min(total, own)
-    order = sorted(
-        (k for k, apart in enumerate(is_input) if not apart), key=lambda k: -counts[k]
-    )
+    order = sorted((k for k, apart in enumerate(is_input) if not apart), key=lambda k: -counts[k])
     while surplus:  # rounding: the largest share gives, or takes what is missing
         for k in order:
             change = 1 if surplus > 0 else -1

@@ -123,7 +123,9 @@ class Network:
         self.n_in, self.n_out = _widths(self.names, self.layers)
         self._plan = self._make_plan()
         n_parameters = self._plan.n_parameters
-        check_memory(2 * n_parameters * self.dtype.itemsize, f"a network of {n_parameters:,} parameters")
+        check_memory(
+            2 * n_parameters * self.dtype.itemsize, f"a network of {n_parameters:,} parameters"
+        )
         self._parameters = np.zeros(n_parameters, self.dtype)
         self._gradients = np.zeros(n_parameters, self.dtype)
         self._bind()
@@ -135,10 +137,11 @@ class Network:
     def _bind(self) -> None:
         """Make the layers' arrays views of the flat ones."""
         bound = []
+        rows = zip(self.layers, self._views(), _next_activations(self.layers), strict=True)
         try:
-            for layer, views in zip(self.layers, self._views(), strict=True):
+            for layer, views, follows in rows:
                 if isinstance(layer, Dense):
-                    layer._bind(*views, self.rng, _next_activation(self.layers, layer))
+                    layer._bind(*views, self.rng, follows)
                     bound.append(layer)
         except BaseException:
             for layer in bound:
@@ -339,10 +342,14 @@ class Network:
         with self._exclusive():
             n = self._plan.rows_kept
             if n < 0:
-                raise RuntimeError("backward needs the values of a forward pass: call forward first")
+                raise RuntimeError(
+                    "backward needs the values of a forward pass: call forward first"
+                )
             dy = as_array(dy, "dy", self.dtype)
             if dy.shape != (n, self.n_out):
-                raise ShapeError(f"dy has shape {dy.shape}, expected {(n, self.n_out)}, as the output of forward")
+                raise ShapeError(
+                    f"dy has shape {dy.shape}, expected {(n, self.n_out)}, as the output of forward"
+                )
             dx = np.empty((n, self.n_in), self.dtype)
             self._plan.backward(self._parameters, self._gradients, dy, dx)
         return dx
@@ -415,7 +422,9 @@ class Network:
         dX = np.empty((X.shape[0], self.n_in), self.dtype) if input_gradient else None
         with self._exclusive():
             key = self._dropout_key(training)
-            loss = self._plan.loss_and_gradient(self._parameters, X, y, weight, self._gradients, dX, training, key)
+            loss = self._plan.loss_and_gradient(
+                self._parameters, X, y, weight, self._gradients, dX, training, key
+            )
             gradient = self._gradients.copy()
         return (loss, gradient) if dX is None else (loss, gradient, dX)
 
@@ -578,7 +587,9 @@ class Network:
         if self.optimizer is None:
             return {}
         slots = self.optimizer.state(self).slots
-        return dict(zip((f"optimizer.{name}" for name in self.optimizer.slot_names), slots, strict=True))
+        return dict(
+            zip((f"optimizer.{name}" for name in self.optimizer.slot_names), slots, strict=True)
+        )
 
     @property
     def _optimizer_step(self) -> int:
@@ -696,23 +707,30 @@ def _from_state(state: dict[str, Any]) -> Network:
     return net
 
 
-def _named(layers: Iterable[Layer | tuple[str, Layer]]) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
-    names, found = [], []
+def _named(
+    layers: Iterable[Layer | tuple[str, Layer]],
+) -> tuple[tuple[str, ...], tuple[Layer, ...]]:
+    found: dict[str, Layer] = {}
+    seen: set[int] = set()
     for position, entry in enumerate(layers):
-        name, layer = entry if isinstance(entry, tuple) and len(entry) == 2 else (str(position), entry)
+        name, layer = (
+            entry if isinstance(entry, tuple) and len(entry) == 2 else (str(position), entry)
+        )
         if not isinstance(layer, Layer):
-            raise TypeError(f"layer {position} must be a layer or a (name, layer) pair, got {entry!r}")
+            raise TypeError(
+                f"layer {position} must be a layer or a (name, layer) pair, got {entry!r}"
+            )
         if not isinstance(name, str) or not name or (name.isdigit() and name != str(position)):
             raise ValueError(f"a layer's name must be text and not a number, got {name!r}")
-        if name in names:
+        if name in found:
             raise ValueError(f"two layers are named {name!r}")
-        if any(layer is other for other in found):
+        if id(layer) in seen:
             raise ValueError(f"{layer!r} is in the network twice; use a copy.deepcopy of it")
-        names.append(name)
-        found.append(layer)
+        found[name] = layer
+        seen.add(id(layer))
     if not found:
         raise ValueError("a network needs at least one layer")
-    return tuple(names), tuple(found)
+    return tuple(found), tuple(found.values())
 
 
 def _widths(names: Sequence[str], layers: Sequence[Layer]) -> tuple[int, int]:
@@ -725,7 +743,9 @@ def _widths(names: Sequence[str], layers: Sequence[Layer]) -> tuple[int, int]:
         if before is None:
             n_in = layer.n_in
         elif layer.n_in != before[1]:
-            raise ShapeError(f"{before[0]} gives {before[1]} outputs, but {here} takes {layer.n_in}")
+            raise ShapeError(
+                f"{before[0]} gives {before[1]} outputs, but {here} takes {layer.n_in}"
+            )
         before = (here, layer.n_out)
     if n_in is None:
         raise ValueError("a network needs at least one Dense layer, which says how wide it is")
@@ -743,14 +763,17 @@ def _spec(layer: Layer) -> tuple[Any, ...]:
     return ("activation", layer.kernel, layer.parameter)
 
 
-def _next_activation(layers: Sequence[Layer], dense: Dense) -> str | None:
-    """The name of the activation that follows, if one comes before the next dense layer."""
-    for layer in layers[next(i for i, layer in enumerate(layers) if layer is dense) + 1 :]:
+def _next_activations(layers: Sequence[Layer]) -> list[str | None]:
+    """For each layer the name of the activation that comes before the next dense layer, if any."""
+    following: list[str | None] = []
+    name: str | None = None
+    for layer in reversed(layers):
+        following.append(name)
         if isinstance(layer, Activation):
-            return layer.name
-        if isinstance(layer, Dense):
-            return None
-    return None
+            name = layer.name
+        elif isinstance(layer, Dense):
+            name = None
+    return following[::-1]
 
 
 def _plain(state: Any) -> Any:

@@ -103,9 +103,13 @@ class Optimizer(Configured):
         arrays = (net.parameters, net.gradients, state.slots)
         try:
             _core.optimizer_step(self.kernel, *arrays, self.hyper, learning_rate, step)
-        except ArithmeticError as error:
+        except ArithmeticError:
+            unfit = _core.find_unfit(net.gradients.reshape(1, -1), net.gradients.dtype.name)
+            what = "a parameter would become non-finite"
+            if unfit is not None:
+                what = f"gradients[{unfit[1]}] is {net.gradients[unfit[1]]}"
             raise DivergenceError(
-                f"{error} in step {step} at learning_rate {learning_rate:g}; nothing has changed"
+                f"{what} before step {step} at learning_rate {learning_rate:g}; nothing has changed"
             ) from None
         state.step = step
         net.optimizer = self

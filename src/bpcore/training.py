@@ -213,7 +213,9 @@ class _Run:
                 last = self.fit.epoch if stopped else epochs
                 if print_every:
                     printed = self.print_lines(printed, last, print_every)
-                bar.show(self.fit.epoch * self.n_batches + self.fit.batch, self.losses[: self.fit.epoch])
+                bar.show(
+                    self.fit.epoch * self.n_batches + self.fit.batch, self.losses[: self.fit.epoch]
+                )
         finally:
             net.history = self.history(self.fit.epoch)
         _tell(watchers, "on_fit_end", net, net.history)
@@ -271,7 +273,11 @@ class _Run:
         for epoch in range(printed, self.fit.epoch):
             if (epoch + 1) % every == 0 or epoch + 1 == last:
                 logs = self.logs(epoch)
-                figures = "  ".join(f"{name} {logs[name]:.6g}" for name in ("loss", "validation_loss") if name in logs)
+                figures = "  ".join(
+                    f"{name} {logs[name]:.6g}"
+                    for name in ("loss", "validation_loss")
+                    if name in logs
+                )
                 print(f"epoch {epoch + 1}/{self.rates.size}  {figures}")
         return self.fit.epoch
 
@@ -323,7 +329,10 @@ def _validation(net: "Network", validation_data: Any) -> tuple[Any, ...]:
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise TypeError("validation_data must be (X, y) or (X, y, sample_weight)")
     weight = validation_data[2] if len(validation_data) == 3 else None
-    return (*_checked(net, validation_data[0], validation_data[1], weight, "validation_data "), None)
+    return (
+        *_checked(net, validation_data[0], validation_data[1], weight, "validation_data "),
+        None,
+    )
 
 
 def _held_out(n: int, share: float) -> int:
@@ -345,7 +354,9 @@ def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
     watchers = list(callbacks)
     for callback in watchers:
         if not callable(callback) and not any(hasattr(callback, name) for name in _EVENTS):
-            raise TypeError(f"a callback must be callable or have one of {', '.join(_EVENTS)}; got {callback!r}")
+            raise TypeError(
+                f"a callback must be callable or have one of {', '.join(_EVENTS)}; got {callback!r}"
+            )
     if early_stopping is None:
         return watchers
     if not isinstance(early_stopping, EarlyStopping):
