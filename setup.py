@@ -1,6 +1,6 @@
 """Build the extension: csrc/variant.c once for each dtype and level, everything else once.
 
-build_clib cannot do this: it names objects after their source, so later variants would reuse the first.
+build_clib cannot do this: it names objects after their source, so later ones would be the first.
 """
 
 import os
@@ -28,25 +28,32 @@ LEVELS = {
     "aarch64": {"neon": []},
 }
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
+UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-lto", "-fvisibility=hidden"]
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
 class BuildExt(build_ext):
     def build_extension(self, ext):
         unix = self.compiler.compiler_type == "unix"
-        flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-lto", "-fvisibility=hidden"] if unix else ["/std:c11", "/O2"]
+        flags = UNIX_FLAGS if unix else ["/std:c11", "/O2"]
         if os.environ.get("BPCORE_STRICT"):
-            flags += STRICT
+            flags = flags + STRICT
         levels = {"generic": []}
         if unix:
             known = LEVELS.get(MACHINES.get(platform.machine().lower()), {})
-            levels |= {name: extra for name, extra in known.items() if self.understands(name, extra)}
+            levels |= {
+                name: extra for name, extra in known.items() if self.understands(name, extra)
+            }
         built = [(f"BP_BUILT_{name}", None) for name in levels]
         jobs = [(source, Path(source).stem, built, flags) for source in BASE]
         for level, extra in levels.items():
             for bits in (32, 64):
                 name = f"float{bits}_{level}"
-                macros = [("BP_REAL_BITS", str(bits)), (f"BP_LEVEL_IS_{level}", None), ("BP_TABLE", f"bp_kernels_{name}")]
+                macros = [
+                    ("BP_REAL_BITS", str(bits)),
+                    (f"BP_LEVEL_IS_{level}", None),
+                    ("BP_TABLE", f"bp_kernels_{name}"),
+                ]
                 jobs.append(("csrc/variant.c", f"variant_{name}", macros, flags + extra))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, *zip(*jobs, strict=True)))
@@ -68,7 +75,14 @@ class BuildExt(build_ext):
             source = Path(folder) / "try.c"
             include = "immintrin.h" if level.startswith("avx") else "arm_neon.h"
             source.write_text(f"#include <{include}>\nint main(void) {{ return 0; }}\n")
-            command = [*self.compiler.compiler_so, *flags, "-c", str(source), "-o", f"{folder}/try.o"]
+            command = [
+                *self.compiler.compiler_so,
+                *flags,
+                "-c",
+                str(source),
+                "-o",
+                f"{folder}/try.o",
+            ]
             try:
                 return subprocess.run(command, capture_output=True).returncode == 0
             except OSError:

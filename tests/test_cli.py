@@ -232,6 +232,7 @@ def test_errors_of_prediction(run):
     assert run("predict", "m", "new.csv")[0] == 0  # a class is not needed to predict
 
 
+@pytest.mark.filterwarnings("default")
 def test_divergence_and_warnings_are_one_line(run, monkeypatch):
     def diverge(self, *arguments, **keywords):
         import warnings
@@ -244,7 +245,7 @@ def test_divergence_and_warnings_are_one_line(run, monkeypatch):
     assert code == 1
     assert err.splitlines() == [
         "bpcore: warning: units are dead",
-        "bpcore: epoch 3: the loss is nan (try a smaller --learning-rate)",
+        "bpcore: epoch 3: the loss is nan",
     ]
     assert not os.listdir("bpcore-runs")
 
@@ -312,7 +313,7 @@ def test_version_and_help():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_ctrl_c_in_training(tmp_path):
-    process = command("train", "--epochs", "100000000", cwd=tmp_path)
+    process = command("train", "--epochs", "300000", cwd=tmp_path)
     while process.stdout.readline().split(":")[0] != "check":
         assert process.poll() is None
     process.stderr.read(1)  # the progress bar has begun
@@ -321,6 +322,7 @@ def test_ctrl_c_in_training(tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in err
     assert err.endswith("bpcore: stopped by Ctrl-C; nothing was saved\n")
+    assert not os.listdir(tmp_path / "bpcore-runs")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
@@ -328,8 +330,8 @@ def test_reader_that_has_seen_enough(tmp_path):
     assert main(["train", "--epochs", "1", "--quiet", "--out", str(tmp_path / "m")]) == 0
     rows = Path(iris_path()).read_text().split("\n", 1)
     (tmp_path / "long.csv").write_text(rows[0] + "\n" + rows[1] * 100)
-    process = command("predict", "m", "long.csv", cwd=tmp_path)
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=20) == 141
-    assert "Traceback" not in process.stderr.read()
+    with command("predict", "m", "long.csv", cwd=tmp_path) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=20) == 141
+        assert "Traceback" not in process.stderr.read()

@@ -134,12 +134,13 @@ def test_penalty(reduction, l2, l1, dtype, level, rng):
     assert_trains(net, x, t, cases.weights(rng, 6, dtype))
 
 
+@pytest.mark.parametrize("n", [33, 1500])
 @pytest.mark.parametrize("p", [0.0, 0.25, 0.9])
-def test_dropout_in_a_network(p, dtype, level, rng):
+def test_dropout_in_a_network(p, n, dtype, level, rng):
     """The mask is read from a copy with the same generator, whose later layers change nothing."""
     layers = [Dense(4, 6), bpcore.Tanh(), bpcore.Dropout(p), Dense(6, 6)]
     net = network(layers, rng, dtype=dtype)
-    x, t = cases.inputs(rng, 33, 4, dtype), cases.targets(rng, "mse", 33, 6, dtype)
+    x, t = cases.inputs(rng, n, 4, dtype), cases.targets(rng, "mse", n, 6, dtype)
     probe = copy.deepcopy(net)
     probe.layers[3].weight, probe.layers[3].bias = np.eye(6), np.zeros(6)
     hidden = np.array(probe.predict(x), float)
@@ -150,9 +151,20 @@ def test_dropout_in_a_network(p, dtype, level, rng):
     assert kept.all() if p == 0 else not kept.all()
     known = reference.layers_of(net)
     known.insert(2, reference.Mask(kept * float(dtype.type(1 / (1 - p)))))
+    twin = copy.deepcopy(net)
     assert_trains(net, x, t, layers=known, training=True)
     assert_predicts(net, x)  # without training nothing is dropped
     assert_trains(net, x, t)
+    # One step of fit meets the same mask.
+    gradient = twin.parameters.copy()
+    twin.fit(x, t, batch_size=None, optimizer=bpcore.SGD(learning_rate=1.0))
+    gradient -= twin.parameters
+    setting = known, reference.loss_of(net), x.astype(float), t.astype(float)
+    wanted = reference.loss_and_gradient(*setting)[1]
+    u = bounds.unit(dtype)
+    e = bounds.loss_and_gradient(*setting, None, u)[1]
+    e = e + 4 * u * (np.abs(net.parameters) + np.abs(wanted))  # of the step and the difference
+    bounds.assert_within(gradient, wanted, e, dtype, "the step of fit")
 
 
 def test_dropout_masks_do_not_repeat(level):

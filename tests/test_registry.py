@@ -24,10 +24,10 @@ SOURCE = Path(bpcore.__file__).parent
 # A module may import those of its own group and of the groups above it in this list.
 GROUPS = [
     {"errors", "frames"},
-    {"_core", "arguments", "checks", "configured"},
+    {"_core", "arguments", "checks", "configured", "threads"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
-    {"network", "training", "history", "callbacks"},
+    {"architecture", "generators", "passes", "network", "training", "history", "callbacks"},
     {"gradcheck", "gradreport", "differences", "checkpoint", "tensorfile", "files", "plot"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]

@@ -23,8 +23,8 @@ class EarlyStopping:
     Parameters
     ----------
     monitor : str or None
-        The name of a column of the history; smaller is better. None is "validation_loss" where there
-        is one, else "loss".
+        The name of a column of the history; smaller is better. None is "validation_loss" where
+        there is one, else "loss".
     patience : int
         How many epochs without improvement end the fit, 1 or more.
     min_delta : float
@@ -44,8 +44,8 @@ class EarlyStopping:
     >>> import bpcore
     >>> net = bpcore.mlp([1, 1], rng=0)
     >>> stopping = bpcore.EarlyStopping(patience=5, min_delta=1e-6)
-    >>> history = net.fit([[0.0], [1.0]], [0.0, 1.0], epochs=10_000, optimizer=bpcore.SGD(learning_rate=0.5),
-    ...                   early_stopping=stopping)
+    >>> X, y = [[0.0], [1.0]], [0.0, 1.0]
+    >>> history = net.fit(X, y, epochs=10_000, optimizer="rprop", early_stopping=stopping)
     >>> len(history) < 1000
     True
     """
@@ -91,7 +91,7 @@ class EarlyStopping:
 
 
 class GradientNorms:
-    """Record a norm of each dense layer's weight gradient: "gradient_norm.0", "gradient_norm.2", ...
+    """Record a norm of each dense layer's weight gradient: "gradient_norm.0", ...
 
     The gradient is that of the epoch's last batch, after clipping.
 

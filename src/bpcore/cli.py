@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
     except DivergenceError as error:
-        return _fail(f"{error} (try a smaller --learning-rate)", 1)
+        return _fail(str(error), 1)
     except MemoryError as error:
         return _fail(f"out of memory: {error}", 1)
 

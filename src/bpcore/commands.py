@@ -38,9 +38,9 @@ def train(options: argparse.Namespace) -> int:
         )
     shown = table.name
     encoder = TableEncoder.plan(table, target, options.task, options.drop, options.categorical)
-    split_rng, network_rng = np.random.default_rng(options.seed).spawn(2)
+    rng = np.random.default_rng(options.seed)
     labels = encoder.encode_target(table) if encoder.classes else None
-    train, held = split_rows(len(table), options.test_fraction, split_rng, labels)
+    train, held = split_rows(len(table), options.test_fraction, rng, labels)
     if len(train) < 2 or (options.test_fraction > 0 and len(table) < 5):
         raise InputError(
             f"{shown}: found {len(table)} rows, too few to learn from and to hold some out"
@@ -51,10 +51,10 @@ def train(options: argparse.Namespace) -> int:
         raise InputError(f"--loss is for a quantity; {target!r} has classes")
     if options.l2 is None:
         options.l2 = 1.0 / len(train)
-    net = _network(options, x.shape[1], len(encoder.classes or [0]), network_rng)
+    net = _network(options, x.shape[1], len(encoder.classes or [0]), rng)
     _describe(options, table, encoder, net)
 
-    sample = np.sort(network_rng.choice(train, min(len(train), CHECKED_ROWS), replace=False))
+    sample = np.sort(rng.choice(train, min(len(train), CHECKED_ROWS), replace=False))
     if not _prove(net, x[sample], y[sample]):
         return 1
     folder, made = _folder(options.out, Path(shown).stem)
@@ -74,8 +74,8 @@ def train(options: argparse.Namespace) -> int:
         if made and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    data = "iris" if shown == "iris" else "DATA.csv"
-    print(f"next:     bpcore predict {shlex.quote(str(folder))} {data}")  # one line, to be copied
+    # one line, to be copied
+    print(f"next:     bpcore predict {shlex.quote(str(folder))} {shlex.quote(shown)}")
     return 0
 
 
@@ -181,7 +181,10 @@ def _describe(options: argparse.Namespace, table: Table, encoder: TableEncoder, 
     for note in table.notes:
         _say("", note)
     classes = encoder.classes
-    what = f"{len(classes)} classes: {list_names(classes, 6)}" if classes else "a quantity"
+    what = "a quantity"
+    if classes:
+        named = list_names(classes[:6]) + (", ..." if len(classes) > 6 else "")
+        what = f"{len(classes)} classes: {named}"
     _say("target", f"{encoder.target['column']}, {what}")
     if classes and options.task == "auto" and all(map(possible_number, classes)):
         _say("", "(--task regression predicts it as a quantity)")
@@ -227,7 +230,7 @@ def _score(
         trivial = f"(always the mean: {score['baseline']:.3f})"
         _say("R^2", f"{score['r2']:.3f} on {len(rows)} {where} rows {trivial}")
         error, trivial = (np.sqrt(np.mean((truth[rows] - guess) ** 2)) for guess in (answer, mean))
-        _say("", f"root mean squared error {error:.4g} (always the mean: {trivial:.4g})")
+        _say("", f"root mean squared error {error:.6g} (always the mean: {trivial:.6g})")
     return {"scored_rows": len(rows), "held_out": bool(len(held)), **score}
 
 

@@ -30,9 +30,11 @@ AGREE = 1e-5
 _EPS = float(np.finfo(np.float64).eps)
 _FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
 _RATIO = 8.0  # between the steps of two rounds
-_ROUNDS = 16
-_NOISE = 8.0  # rounding in a slope, in units of noise / h: four standard deviations
-_PILOT = 40
+_ROUNDS = 24
+_NOISE = 6.0  # rounding in a slope, in units of noise / h: three standard deviations
+_SEEN = 5.0  # a gap between both sides of more than this much rounding is real
+_PILOT = 40  # lines
+_CHUNK = 4096  # lines searched together, which bounds the memory
 
 Move = Callable[[int, float], tuple[float, float]]
 
@@ -77,7 +79,7 @@ def noise_level(value: Callable[[float], float], center: float) -> float:
     orders = (4, 5)
     measured = []
     points = {0.0: center}
-    for step in (3e-4, 3e-6, 3e-8, 3e-10, 3e-12):
+    for step in (3e-5, 3e-8, 3e-11):
         # One side only, and not from 0: a kink at the point itself is not noise.
         values = np.array([value((k + 1) * step) for k in range(8)])
         points.update(zip(step * np.arange(1, 9), values.tolist(), strict=True))
@@ -177,22 +179,26 @@ def measure_slopes(
     ['right', 'kink', 'wrong']
     """
     m = analytic.size
-    uncertainty = np.broadcast_to(uncertainty, m)
-    search = _Search(move, analytic, scale, spacing, center, noise, uncertainty, longest * scale)
+    columns = np.broadcast_arrays(analytic, scale, spacing, uncertainty, longest * scale)
     start = _FIRST_STEP * (noise / (_EPS * abs(center)) if center else 1.0) ** 0.2
     ratio = min(start, 2.0**-4)
-    everything = np.arange(m)
+    order = np.arange(m)
+    parts = [order]
     n_pilot = min(m // 7, _PILOT)
     if n_pilot > 2:
         # Where kinks lie close together a few lines tell what step the others should begin with.
-        pilot = everything[:: m // n_pilot]
-        search.run(pilot, ratio)
-        done = pilot[np.isin(search.verdict[pilot], (RIGHT, WRONG))]
-        if done.size > n_pilot // 2:
-            ratio = min(ratio, float(np.median(search.best_step()[done] / scale[done])))
-        everything = np.setdiff1d(everything, pilot)
-    search.run(everything, ratio)
-    return Slopes(search.numeric, search.error, search.verdict)
+        pilot = order[:: m // n_pilot]
+        rest = np.setdiff1d(order, pilot)
+        parts = [pilot, *np.array_split(rest, -(-rest.size // _CHUNK))]
+    found = Slopes(np.empty(m), np.empty(m), np.empty(m, dtype=np.int8))
+    for part in parts:
+        search = _Search(move, part, *(column[part] for column in columns), center, noise)
+        search.run(ratio)
+        for whole, own in zip(found, (search.numeric, search.error, search.verdict), strict=True):
+            whole[part] = own
+        if n_pilot > 2 and part is pilot:
+            ratio = min(ratio, search.usual_ratio())
+    return found
 
 
 class _Search:
@@ -201,17 +207,18 @@ class _Search:
     def __init__(
         self,
         move: Move,
+        names: np.ndarray,
         analytic: np.ndarray,
         scale: np.ndarray,
         spacing: np.ndarray,
-        center: float,
-        noise: float,
         uncertainty: np.ndarray,
         longest: np.ndarray,
+        center: float,
+        noise: float,
     ) -> None:
         m = analytic.size
-        self.move, self.analytic, self.center, self.noise = move, analytic, center, noise
-        self.uncertainty = uncertainty
+        self.move, self.names, self.center, self.noise = move, names, center, noise
+        self.analytic, self.uncertainty = analytic, uncertainty
         self.scale, self.spacing, self.longest = scale, spacing, longest
         self.verdict = np.full(m, UNKNOWN, dtype=np.int8)
         self.numeric = np.full(m, np.nan)
@@ -223,13 +230,19 @@ class _Search:
         self.too_short = np.zeros(m)  # the longest step that rounding spoiled
         self.too_long = np.full(m, np.inf)  # the shortest that curvature or a kink spoiled
 
-    def best_step(self) -> np.ndarray:
-        """The step whose slope each line ended up with."""
-        return np.take_along_axis(self.step, self.bound.argmin(axis=0)[None], axis=0)[0]
+    def usual_ratio(self) -> float:
+        """The usual ratio of step to scale of the lines that could be judged; inf if few could."""
+        done = np.isin(self.verdict, (RIGHT, WRONG))
+        if done.sum() <= done.size // 2:
+            return np.inf
+        best = self.bound.argmin(axis=0)[None]
+        step = np.take_along_axis(self.step, best, axis=0)[0]
+        return float(np.median(step[done] / self.scale[done]))
 
-    def run(self, lines: np.ndarray, ratio: float) -> None:
-        """Settle the verdict of the lines, beginning with steps of `ratio` times their scales."""
-        step = np.maximum(_power_of_two(ratio * self.scale[lines]), 4 * self.spacing[lines])
+    def run(self, ratio: float) -> None:
+        """Settle the verdict of all lines, beginning with steps of `ratio` times their scales."""
+        lines = np.arange(self.analytic.size)
+        step = np.maximum(_power_of_two(ratio * self.scale), 4 * self.spacing)
         for r in range(_ROUNDS):
             if not lines.size:
                 return
@@ -247,7 +260,7 @@ class _Search:
         move = self.move
         values = np.empty((4, lines.size))
         widths = np.empty((2, lines.size))
-        for j, (i, h) in enumerate(zip(lines.tolist(), step.tolist(), strict=True)):
+        for j, (i, h) in enumerate(zip(self.names[lines].tolist(), step.tolist(), strict=True)):
             up, a = move(i, h)
             down, b = move(i, -h)
             half_up, c = move(i, 0.5 * h)
@@ -266,12 +279,12 @@ class _Search:
             rounding = (
                 _NOISE * np.maximum(self.noise, _EPS * top) + 2 * size * self.spacing[lines]
             ) / step
-            bound = np.abs(whole - half) + gap + rounding
+            bound = np.abs(whole - half) + 0.5 * gap + rounding
             bad = ~np.isfinite(bound)
         slope[bad], gap[bad], rounding[bad], bound[bad] = np.nan, np.nan, np.nan, np.inf
         self.step[r, lines], self.slope[r, lines] = step, slope
         self.gap[r, lines], self.rounding[r, lines], self.bound[r, lines] = gap, rounding, bound
-        spoiled_by_rounding = (np.abs(whole - half) <= rounding) & (gap <= 4 * rounding)
+        spoiled_by_rounding = (np.abs(whole - half) <= rounding) & (gap <= _SEEN * rounding)
         shorter, longer = lines[spoiled_by_rounding], lines[~spoiled_by_rounding]
         self.too_short[shorter] = np.maximum(self.too_short[shorter], step[spoiled_by_rounding])
         self.too_long[longer] = np.minimum(self.too_long[longer], step[~spoiled_by_rounding])
@@ -284,7 +297,7 @@ class _Search:
         long, short = np.where(first_longer, q, r), np.where(first_longer, r, q)
         bound = (
             2 * np.abs(self.slope[long, lines] - self.slope[short, lines])
-            + self.gap[long, lines]
+            + 0.5 * self.gap[long, lines]
             + self.rounding[long, lines]
             + self.rounding[short, lines] / 4
         )
@@ -313,9 +326,9 @@ class _Search:
         agree = np.abs(self.slope[: r + 1, lines] - slope) <= 0.5 * distance
         agree &= shorter & (self.bound[: r + 1, lines] <= distance)
         gap = self.gap[: r + 1, lines]
-        seen = 4 * self.rounding[: r + 1, lines]
+        seen = _SEEN * self.rounding[: r + 1, lines]
         gap_here = self.gap[best, lines]
-        little = np.where(gap_here < 1e-3 * distance, 50, 4)  # too little to watch it fade
+        little = np.where(gap_here < 0.01 * distance, 50, _SEEN)  # too little to watch it fade
         smooth = gap_here <= little * self.rounding[best, lines]
         smooth |= (shorter & (gap + seen <= 0.3 * gap_here)).any(axis=0)
         wrong = far & ~right & smooth & agree.any(axis=0)
@@ -324,11 +337,11 @@ class _Search:
 
     def _exactly_zero(self, r: int, lines: np.ndarray) -> np.ndarray:
         """Whether a slope of exactly 0 is flat or even around the point, without a kink."""
-        gap, seen = self.gap[r, lines], 4 * self.rounding[: r + 1, lines]
+        gap, seen = self.gap[r, lines], _SEEN * self.rounding[: r + 1, lines]
         flat = ~(self.gap[: r + 1, lines] > seen).any(axis=0)
         if r:
             flat |= gap + seen[r] <= 0.1 * self.gap[r - 1, lines]
-        return flat & (self.bound[r, lines] <= gap + self.rounding[r, lines])
+        return flat & (self.bound[r, lines] <= 0.5 * gap + self.rounding[r, lines])
 
     def _next_step(self, r: int, lines: np.ndarray) -> np.ndarray:
         """The next step of each line, or nan where another cannot help."""
@@ -345,7 +358,7 @@ class _Search:
         down = long / _RATIO
         if r:
             gap, before = self.gap[r, lines], self.gap[r - 1, lines]
-            stays = (gap > 4 * self.rounding[r, lines]) & (gap > 0.8 * before)
+            stays = (gap > _SEEN * self.rounding[r, lines]) & (gap > 0.8 * before)
             stays &= gap < 1.25 * before
             least = 16 * noise / gap
             down = np.where(stays, np.where(long > 2 * least, least, np.nan), down)
@@ -356,7 +369,7 @@ class _Search:
         best = self.bound[:, lines].argmin(axis=0)
         at = self.step[best, lines]
         suspect = (distance > AGREE * size + 2 * error) & (error <= KNOWN * size)
-        for aside in (2.0**-6, 2.0**-4, 0.25, 0.5):
+        for aside in (2.0**-6, 2.0**-4, 0.5, 0.25):
             tried = (self.step[: r + 1, lines] == aside * at).any(axis=0)
             step = np.where(suspect & ~tried, aside * at, step)
         return _power_of_two(step)
@@ -364,14 +377,14 @@ class _Search:
     def _give_up(self, lines: np.ndarray) -> None:
         """Tell a kink at the point from a slope that is too small to judge."""
         gap, rounding, step = self.gap[:, lines], self.rounding[:, lines], self.step[:, lines]
-        seen = gap > 5 * rounding
+        seen = gap > _SEEN * rounding
         column = np.arange(lines.size)
         shortest = np.where(seen, step, np.inf).argmin(axis=0)
         last = gap[shortest, column]
         # It neither fades with the step, as curvature does, nor grows as it shrinks, like noise...
         kink = (seen & (gap > 0.4 * last) & (gap < 2.5 * last)).sum(axis=0) > 2
         # ... and no shorter step is free of it.
-        gone = (step < step[shortest, column]) & (gap + 4 * rounding < 0.5 * last)
+        gone = (step < step[shortest, column]) & (gap + _SEEN * rounding < 0.5 * last)
         kink &= ~gone.any(axis=0)
         self.verdict[lines] = np.where(kink, KINK, UNDECIDED)
 

@@ -23,7 +23,7 @@ __all__ = ["ArrayCheck", "GradientReport", "check_gradients", "check_network_gra
 
 _ALL_INPUTS = 512  # an input with more entries is sampled
 _SAMPLED_INPUTS = 256
-_DIRECTIONS = 4  # per array
+_DIRECTIONS = 3  # per array
 _LONGEST = 64.0  # step, in scales of a parameter
 _LONGEST_FROM_ZERO = 2.0**30  # where all of an array is 0 nothing tells its scale
 _REPEATABLE = 1e-9
@@ -219,6 +219,7 @@ class _Lines:
             self.scale = np.maximum(magnitude[entries], 0.1 * usual if some.size else usual)
             self.spacing = np.spacing(magnitude[entries])
         else:
+            self.point = self.flat.copy()
             self.analytic = directions @ gradient
             self.scale = np.full(len(directions), usual)
             self.spacing = np.full(len(directions), np.spacing(magnitude.max()))
@@ -228,10 +229,10 @@ class _Lines:
         """Evaluate the function a step t along line i; also return the step as rounded."""
         flat = self.flat
         if self.entries is None:
-            before = flat.copy()
-            flat += t * self.directions[i]
+            np.multiply(self.directions[i], t, out=flat)
+            flat += self.point
             result = value()
-            flat[:] = before
+            flat[:] = self.point
             return result, t
         at = self.entries[i]
         before = flat[at]

@@ -12,7 +12,7 @@ _n_threads = 1
 def set_num_threads(n: int) -> None:
     """Set the largest number of threads that bpcore may use, 1 or more.
 
-    ``BPCORE_NUM_THREADS`` says it at import. This version computes on one thread whatever the number.
+    ``BPCORE_NUM_THREADS`` says it at import. This version computes on one thread whatever it is.
 
     Examples
     --------

@@ -93,8 +93,8 @@ def fit(
     Returns
     -------
     History
-        The loss of an epoch is the mean over its batches, by weight, of each batch's loss before its
-        update.
+        The loss of an epoch is the mean over its batches, by weight, of each batch's loss before
+        its update.
 
     Raises
     ------
@@ -229,9 +229,9 @@ class _Run:
             epoch, batch = self.fit.epoch, self.fit.batch
             rate = float(self.rates[epoch])
             error = DivergenceError(
-                f"the loss or its gradient became non-finite in epoch {epoch}, batch {batch}, at learning_rate "
-                f"{rate:g}; the weights from before that step are kept. Try a smaller learning_rate, standardised "
-                "inputs and targets, or gradient_clip"
+                f"the loss or its gradient became non-finite in epoch {epoch}, batch {batch}, at "
+                f"learning_rate {rate:g}; the weights from before that step are kept. Try a "
+                "smaller learning_rate, standardised inputs and targets, or gradient_clip"
             )
             error.epoch, error.batch, error.learning_rate = epoch, batch, rate
             raise error from None
@@ -313,7 +313,7 @@ class _Progress:
 def _checked(
     net: "Network", X: "ArrayLike", y: "ArrayLike", sample_weight: "ArrayLike | None", of: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Data in the form that C reads; `of` goes before the arguments' names in messages."""
+    """Return data in the form that C reads; `of` goes before the arguments' names in messages."""
     X = as_matrix(X, f"{of}X", net.n_in)
     n = X.shape[0]
     if n == 0:

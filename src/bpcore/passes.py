@@ -1,0 +1,271 @@
+"""What a network computes: predictions, single passes, losses and gradients."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bpcore import _core
+from bpcore.checks import as_array, as_matrix, as_sample_weight
+from bpcore.errors import ShapeError
+from bpcore.layers import Dropout, Layer
+from bpcore.losses import Loss
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+class Passes:
+    """The part of `Network` that runs data through it; see there."""
+
+    layers: tuple[Layer, ...]
+    loss: Loss
+    dtype: np.dtype
+    n_in: int
+    n_out: int
+    rng: np.random.Generator
+    _plan: _core.Plan
+    _parameters: np.ndarray
+    _gradients: np.ndarray
+    _lock: threading.RLock
+
+    def predict(self, X: "ArrayLike", *, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the network's outputs; layers that act in training only (`Dropout`) do not act.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_in)
+            Rows are samples, in any layout; n may be 0.
+        out : ndarray of shape (n, n_out), optional
+            Where to put the result: C-contiguous, of the network's dtype.
+
+        Returns
+        -------
+        ndarray of shape (n, n_out)
+            Of the network's dtype; `out` if that is given. A row's result does not depend on the
+            others.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ValueError
+            `X` or `out` has the wrong shape or dtype.
+
+        Examples
+        --------
+        >>> import bpcore
+        >>> net = bpcore.Network([bpcore.Dense(2, 1, weight_init=[[1.0], [2.0]])])
+        >>> net.predict([[1.0, 1.0], [2.0, 0.0]])
+        array([[3.],
+               [2.]])
+        """
+        X = self._inputs(X)
+        if out is None:
+            out = np.empty((X.shape[0], self.n_out), self.dtype)
+        else:
+            X = self._check_out(out, X)
+        self._plan.predict(self._parameters, X, out)
+        return out
+
+    __call__ = predict
+
+    def _inputs(self, X: "ArrayLike") -> np.ndarray:
+        X = as_matrix(X, "X", self.n_in)
+        return X if X.dtype is self.dtype else self._in_range(X, "X")
+
+    def _in_range(self, array: np.ndarray, argument: str) -> np.ndarray:
+        """Refuse finite numbers that the network's dtype cannot hold."""
+        narrows = array.dtype.itemsize > self.dtype.itemsize and array.dtype.kind == "f"
+        if narrows and _core.find_unfit(array, self.dtype.name) is not None:
+            return as_array(array, argument, self.dtype)
+        return array
+
+    def _check_out(self, out: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Check `out`; return X, copied if it shares memory with it."""
+        if not isinstance(out, np.ndarray) or out.dtype != self.dtype:
+            got = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+            raise TypeError(f"out must be an array of {self.dtype}, got {got}")
+        if out.shape != (X.shape[0], self.n_out):
+            raise ShapeError(f"out has shape {out.shape}, expected {(X.shape[0], self.n_out)}")
+        if not (out.flags.carray and out.dtype.isnative):
+            raise ValueError("out must be C-contiguous, aligned and writeable")
+        return X.copy() if np.may_share_memory(X, out) else X
+
+    # ---- one pass at a time --------------------------------------------------------------------
+
+    def forward(self, X: "ArrayLike", *, training: bool = False) -> np.ndarray:
+        """Return the network's outputs and keep what `backward` needs.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_in)
+        training : bool
+            Whether `Dropout` acts.
+
+        Returns
+        -------
+        ndarray of shape (n, n_out)
+
+        Raises
+        ------
+        ShapeError, DTypeError, ValueError
+            `X` has the wrong shape or dtype.
+        RuntimeError
+            Another thread is training the network.
+        """
+        X = self._inputs(X)
+        y = np.empty((X.shape[0], self.n_out), self.dtype)
+        with self._exclusive():
+            self._plan.forward(self._parameters, X, y, training, self._dropout_key(training))
+        return y
+
+    def backward(self, dy: "ArrayLike") -> np.ndarray:
+        """Set `gradients` and return the gradient at the input of the last `forward`.
+
+        Parameters
+        ----------
+        dy : array_like of shape (n, n_out)
+            The gradient at the output. Penalties have no part in it.
+
+        Returns
+        -------
+        ndarray of shape (n, n_in)
+
+        Raises
+        ------
+        RuntimeError
+            There was no forward pass yet, or another thread is training the network.
+        ShapeError, DTypeError, ValueError
+            `dy` has the wrong shape or dtype.
+
+        Examples
+        --------
+        >>> import bpcore
+        >>> net = bpcore.Network([bpcore.Dense(2, 1, weight_init=[[1.0], [2.0]])])
+        >>> net.forward([[3.0, 4.0]])
+        array([[11.]])
+        >>> net.backward([[10.0]])
+        array([[10., 20.]])
+        >>> net.gradients
+        array([30., 40., 10.])
+        """
+        with self._exclusive():
+            n = self._plan.rows_kept
+            if n < 0:
+                raise RuntimeError(
+                    "backward needs the values of a forward pass: call forward first"
+                )
+            dy = as_array(dy, "dy", self.dtype)
+            if dy.shape != (n, self.n_out):
+                raise ShapeError(
+                    f"dy has shape {dy.shape}, expected {(n, self.n_out)}, as the output of forward"
+                )
+            dx = np.empty((n, self.n_in), self.dtype)
+            self._plan.backward(self._parameters, self._gradients, dy, dx)
+        return dx
+
+    def loss_value(
+        self, X: "ArrayLike", y: "ArrayLike", *, sample_weight: "ArrayLike | None" = None
+    ) -> float:
+        """Return the loss, with the penalty; `Dropout` does not act.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_in)
+        y : array_like
+            The target: shape (n, n_out), or (n,) for one output; class labels for cross-entropy.
+        sample_weight : array_like of shape (n,), optional
+
+        Returns
+        -------
+        float
+        """
+        return self._plan.loss(self._parameters, *self._data(X, y, sample_weight))
+
+    def loss_and_gradient(
+        self,
+        X: "ArrayLike",
+        y: "ArrayLike",
+        *,
+        sample_weight: "ArrayLike | None" = None,
+        training: bool = False,
+        input_gradient: bool = False,
+    ) -> tuple[float, np.ndarray] | tuple[float, np.ndarray, np.ndarray]:
+        """Return the loss and its derivative by the parameters, penalty included.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `loss_value`.
+        training : bool
+            Whether `Dropout` acts.
+        input_gradient : bool
+            Whether to return the derivative by X too.
+
+        Returns
+        -------
+        loss : float
+        gradient : ndarray of shape (n_parameters,)
+            A fresh array; `gradients` holds the same numbers.
+        dX : ndarray of shape (n, n_in)
+            With `input_gradient`.
+
+        Raises
+        ------
+        RuntimeError
+            Another thread is training the network.
+
+        Examples
+        --------
+        A step of one's own:
+
+        >>> import bpcore
+        >>> net = bpcore.Network([bpcore.Dense(1, 1, weight_init=[[2.0]])])
+        >>> loss, gradient = net.loss_and_gradient([[1.0], [3.0]], [1.0, 3.0])
+        >>> loss, gradient
+        (5.0, array([10.,  4.]))
+        >>> bpcore.SGD(learning_rate=0.1).step(net)
+        >>> net.parameters
+        array([ 1. , -0.4])
+        """
+        X, y, weight = self._data(X, y, sample_weight)
+        dX = np.empty((X.shape[0], self.n_in), self.dtype) if input_gradient else None
+        with self._exclusive():
+            key = self._dropout_key(training)
+            loss = self._plan.loss_and_gradient(
+                self._parameters, X, y, weight, self._gradients, dX, training, key
+            )
+            gradient = self._gradients.copy()
+        return (loss, gradient) if dX is None else (loss, gradient, dX)
+
+    def _data(
+        self, X: "ArrayLike", y: "ArrayLike", sample_weight: "ArrayLike | None"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        X = self._inputs(X)
+        if X.shape[0] == 0:
+            raise ShapeError("X has no rows, so there is no loss")
+        y = self._in_range(self.loss.check_target(y, "y", X.shape[0], self.n_out), "y")
+        return X, y, as_sample_weight(sample_weight, X.shape[0], self.dtype)
+
+    def _dropout_key(self, training: bool) -> int:
+        if training and any(isinstance(layer, Dropout) for layer in self.layers):
+            return int(self.rng.integers(2**64, dtype=np.uint64))
+        return 0
+
+    def _exclusive(self) -> "Exclusive":
+        return Exclusive(self._lock)
+
+
+class Exclusive:
+    """One thread at a time; a second is told, not kept waiting."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("another thread is training this network")
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
