@@ -166,6 +166,13 @@ def test_refused(write, content, message):
     assert "\n" not in text
 
 
+def test_empty_first_field_after_a_lone_carriage_return(write):
+    table = read_table(write("x,y,t\r1,2,a\r,3,b\r"))
+    assert list(table.frame["y"]) == [2, 3]
+    with pytest.raises(InputError, match="line 3, column 'x': no value"):
+        table.numbers("x")
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv: No such file or directory"):
         read_table(tmp_path / "gone.csv")

@@ -248,7 +248,7 @@ def _empty(count: int, found: str = "") -> str:
 
 
 def _read_text(name: str) -> bytes:
-    """Read the file's bytes without byte order mark; they are UTF-8 and free of NUL."""
+    """Read the file as UTF-8 without byte order mark and NUL, its lines ended by \\n."""
     try:
         with open(name, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -294,7 +294,7 @@ def _place(name: str, before: bytes) -> str:
 
 
 def _separator(data: bytes) -> str:
-    header = data.lstrip().partition(b"\n")[0].partition(b"\r")[0].decode("utf-8", "replace")
+    header = data.lstrip().splitlines()[0].decode("utf-8", "replace") if data.strip() else ""
     unquoted = "".join(header.split('"')[::2])
     return max(SEPARATORS, key=unquoted.count)
 
@@ -336,7 +336,7 @@ def _records(name: str, data: bytes, separator: str) -> Any:
     line = 1
     try:
         for fields in reader:
-            if len(fields) > 1 or (fields and fields[0].strip()):
+            if len(fields) > 1 or (fields and fields[0].strip(" \t")):
                 yield line, fields
             line = reader.line_num + 1
     except csv.Error as error:
