@@ -248,7 +248,7 @@ def _empty(count: int, found: str = "") -> str:
 
 
 def _read_text(name: str) -> bytes:
-    """Read the file as UTF-8 without byte order mark and NUL, its lines ended by \\n."""
+    """Read the file as UTF-8 without byte order mark, NUL and carriage returns."""
     try:
         with open(name, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -274,6 +274,8 @@ def _read_text(name: str) -> bytes:
         raise InputError(
             f"{_place(name, data[:nul])}: found a NUL byte, expected CSV as UTF-8 text"
         )
+    if b"\r" in data:  # pandas loses an empty field at the start of a line that follows a lone \r
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return data
 
 
