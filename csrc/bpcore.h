@@ -136,6 +136,7 @@ bp_dtype bp_plan_dtype(const bp_plan *plan);
 /* Rows that go through the network at a time, a function of the shapes alone. */
 int64_t bp_plan_block_rows(const bp_plan *plan);
 
+/* Inference is enough for predict() and for a loss without its gradient. */
 typedef enum bp_workspace_kind { BP_FOR_INFERENCE, BP_FOR_TRAINING } bp_workspace_kind;
 
 typedef struct bp_workspace bp_workspace;

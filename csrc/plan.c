@@ -184,8 +184,8 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
     w->masks = at(base, reserve(l, n, pointer, 1));
     w->transposed = at(base, reserve(l, n, pointer, 1));
     w->input = at(base, reserve(l, w->n_rows, padded(plan->n_in, plan->dtype), size));
-    w->target = at(base, reserve(l, training ? w->n_rows : 0, plan->target_stride, size));
-    w->weight = at(base, reserve(l, training ? w->n_rows : 0, 1, size));
+    w->target = at(base, reserve(l, w->n_rows, plan->target_stride, size));
+    w->weight = at(base, reserve(l, w->n_rows, 1, size));
     w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     int turn = 0; /* at inference the layers take turns at two buffers; dropout hands on what it gets */

@@ -9,13 +9,15 @@ LONGDOUBLE_IS_WIDER = np.finfo(np.longdouble).nmant > 60
 
 
 def function(name, x):
-    """The function at the float64 values `x`, as finite long doubles more precise than float64.
+    """The function at finite x, in a type more precise than that of x.
 
-    Where the machine has no wider type, `decimal` does it, rounded once to float64.
+    Where float64 has no wider type, `decimal` does it, rounded once to float64.
     """
+    if x.dtype == np.float32:
+        return FUNCTIONS[name](x.astype(np.float64))
     if LONGDOUBLE_IS_WIDER:
         with np.errstate(all="ignore"):
-            return FUNCTIONS[name](np.asarray(x, dtype=np.longdouble))
+            return FUNCTIONS[name](x.astype(np.longdouble))
     return np.array([float(in_decimals(name, v)) for v in x.ravel()]).reshape(x.shape)
 
 
@@ -28,7 +30,8 @@ def in_decimals(name, x):
         if name == "exp":
             return x.exp()
         if name == "sigmoid":
-            return 1 / (1 + (-x).exp())
+            small = (-abs(x)).exp()
+            return (small if x < 0 else 1) / (1 + small)
         if name == "log1p":
             return _decimal_log1p(x)
         if name == "softplus":

@@ -291,6 +291,7 @@ def test_info_needs_no_pandas():
 
 def command(*arguments, **keywords):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment["PYTHONPATH"] = str(Path(bpcore.__file__).parents[1])
     return subprocess.Popen(
         [sys.executable, "-m", "bpcore", *arguments],
         stdout=subprocess.PIPE,
@@ -313,12 +314,12 @@ def test_version_and_help():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_ctrl_c_in_training(tmp_path):
-    process = command("train", "--epochs", "300000", cwd=tmp_path)
-    while process.stdout.readline().split(":")[0] != "check":
-        assert process.poll() is None
-    process.stderr.read(1)  # the progress bar has begun
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    with command("train", "--epochs", "300000", cwd=tmp_path) as process:
+        while process.stdout.readline().split(":")[0] != "check":
+            assert process.poll() is None
+        process.stderr.read(1)  # the progress bar has begun
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert err.endswith("bpcore: stopped by Ctrl-C; nothing was saved\n")

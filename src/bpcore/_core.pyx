@@ -61,6 +61,9 @@ def sampling_names():
     return tuple(SAMPLINGS)
 
 
+bp_level_in_use()  # found out here, while there is one thread
+
+
 def simd_levels():
     """Return the instruction-set levels that this build has and this machine runs, weakest first.
 
@@ -529,8 +532,10 @@ cdef class Plan:
 
     def loss(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight):
         """Return the loss, with penalty."""
-        cdef Workspace w = Workspace(self, max(1, min(x.shape[0], bp_plan_block_rows(self.plan))), True)
-        return self.evaluate(w, parameters, x, target, weight, None, None, False, 0)
+        cdef Workspace w = self.borrow(x.shape[0])
+        value = self.evaluate(w, parameters, x, target, weight, None, None, False, 0)
+        self.give_back(w)
+        return value
 
     def loss_and_gradient(
         self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight,

@@ -136,9 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     def command(
         name: str, run: Callable, help_text: str, epilog: str = ""
     ) -> argparse.ArgumentParser:
-        keywords = {"help": help_text, "description": help_text[0].upper() + help_text[1:] + "."}
         made = subparsers.add_parser(
-            name, epilog=epilog, formatter_class=_Help, allow_abbrev=False, **keywords
+            name,
+            help=help_text,
+            description=f"{help_text[0].upper()}{help_text[1:]}.",
+            epilog=epilog,
+            formatter_class=_Help,
+            allow_abbrev=False,
         )
         made.set_defaults(run=run)
         return made

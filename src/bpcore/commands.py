@@ -30,7 +30,7 @@ CHECKED_PARAMETERS = 2000  # of a larger network a random sample of so many
 def train(options: argparse.Namespace) -> int:
     """Train a network on a table, measure it on held-out rows and save it."""
     target = options.target or ("species" if options.data in (None, "iris") else None)
-    table = _read(options.data, (target, *options.categorical))
+    table = _read(options.data, (target or "", *options.categorical))
     if target is None:
         columns = list_names(table.columns)
         raise InputError(
@@ -124,10 +124,10 @@ def _say(label: str, text: str) -> None:
 
 def _read(name: str | None, text_columns: tuple[str, ...]) -> Table:
     """Read the table; "iris" is the shipped one unless there is such a file."""
-    shipped = name is None or (name == "iris" and not os.path.isfile(name))
-    table = read_table(iris_path() if shipped else name, text_columns)
-    if shipped:
-        table.name = "iris"
+    if name is not None and (name != "iris" or os.path.isfile(name)):
+        return read_table(name, text_columns)
+    table = read_table(iris_path(), text_columns)
+    table.name = "iris"
     return table
 
 

@@ -29,6 +29,7 @@ AGREE = 1e-5
 
 _EPS = float(np.finfo(np.float64).eps)
 _FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
+_LONGEST = 2.0  # of the scale: far away a function may be flat where it is not at the point
 _RATIO = 8.0  # between the steps of two rounds
 _ROUNDS = 24
 _NOISE = 6.0  # rounding in a slope, in units of noise / h: three standard deviations
@@ -132,7 +133,6 @@ def measure_slopes(
     center: float,
     noise: float,
     uncertainty: "np.ndarray | float" = 0.0,
-    longest: "np.ndarray | float" = np.inf,
 ) -> Slopes:
     """Measure the slope of a function along many lines and compare each with an analytic one.
 
@@ -153,8 +153,6 @@ def measure_slopes(
         Its rounding noise, from `noise_level`.
     uncertainty : float or ndarray of shape (m,)
         How far off a right analytic slope may be because of the precision it was computed in.
-    longest : float or ndarray of shape (m,)
-        The longest step worth trying, in scales.
 
     Returns
     -------
@@ -179,7 +177,7 @@ def measure_slopes(
     ['right', 'kink', 'wrong']
     """
     m = analytic.size
-    columns = np.broadcast_arrays(analytic, scale, spacing, uncertainty, longest * scale)
+    columns = np.broadcast_arrays(analytic, scale, spacing, uncertainty)
     start = _FIRST_STEP * (noise / (_EPS * abs(center)) if center else 1.0) ** 0.2
     ratio = min(start, 2.0**-4)
     order = np.arange(m)
@@ -212,14 +210,13 @@ class _Search:
         scale: np.ndarray,
         spacing: np.ndarray,
         uncertainty: np.ndarray,
-        longest: np.ndarray,
         center: float,
         noise: float,
     ) -> None:
         m = analytic.size
         self.move, self.names, self.center, self.noise = move, names, center, noise
         self.analytic, self.uncertainty = analytic, uncertainty
-        self.scale, self.spacing, self.longest = scale, spacing, longest
+        self.scale, self.spacing, self.longest = scale, spacing, _LONGEST * scale
         self.verdict = np.full(m, UNKNOWN, dtype=np.int8)
         self.numeric = np.full(m, np.nan)
         self.error = np.full(m, np.inf)
@@ -353,7 +350,8 @@ class _Search:
         real = np.maximum(np.abs(self.analytic[lines]), np.abs(self.numeric[lines]) - error)
         noise = self.rounding[r, lines] * self.step[r, lines]
         hopeless = (noise > KNOWN * real * self.longest[lines]) & (distance <= 4 * error)
-        up = np.where(hopeless | (short >= self.longest[lines]), np.nan, short * _RATIO)
+        up = np.minimum(short * _RATIO, self.longest[lines])
+        up = np.where(hopeless | (up < 2 * short), np.nan, up)
         # Curvature or a kink: shorter; at once to the shortest that still shows a kink that stays.
         down = long / _RATIO
         if r:

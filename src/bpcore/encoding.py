@@ -250,7 +250,7 @@ def _is_categorical(table: Table, column: str) -> bool:
     if is_number.sum() * 2 <= len(table):
         return True
     found = table.frame[column].to_numpy(dtype=object)
-    row = next(i for i in np.flatnonzero(~is_number) if not is_missing(str(found[i])))
+    row = next(int(i) for i in np.flatnonzero(~is_number) if not is_missing(str(found[i])))
     hint = "--categorical takes the column as text"
     raise table.error(row, column, f"found {shorten(str(found[row]))}, expected a number ({hint})")
 

@@ -47,7 +47,19 @@ class ModelFileError(ValueError):
 
 
 class DivergenceError(ArithmeticError):
-    """The loss or a gradient stopped being finite; the last finite weights are kept."""
+    """The loss or a gradient stopped being finite; the last finite weights are kept.
+
+    Attributes
+    ----------
+    epoch, batch : int or None
+        Where in a fit, counted from 0.
+    learning_rate : float or None
+        The learning rate there.
+    """
+
+    epoch: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
 
 
 class DeadUnitsWarning(UserWarning):

@@ -1,18 +1,28 @@
 """Is this gradient right? Every entry beside a central difference that knows its own error.
 
-The differences and the rules by which they judge are in `bpcore.differences`; what they found is
-told by `bpcore.gradreport`.
+The differences and the rules by which they judge are in `bpcore.differences`; where they are taken
+is decided in `bpcore.gradlines`, and what they found is told by `bpcore.gradreport`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bpcore import differences
-from bpcore.checks import FLOAT64, as_array, as_generator, as_matrix, choose, whole
+from bpcore.checks import (
+    FLOAT64,
+    as_array,
+    as_generator,
+    as_matrix,
+    as_sample_weight,
+    choose,
+    whole,
+)
 from bpcore.errors import DTypeError, ShapeError
-from bpcore.gradreport import ArrayCheck, GradientReport, explain_difference
+from bpcore.gradhints import explain_difference
+from bpcore.gradlines import Block, Lines, choose_lines
+from bpcore.gradreport import ArrayCheck, GradientReport
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -23,10 +33,8 @@ __all__ = ["ArrayCheck", "GradientReport", "check_gradients", "check_network_gra
 
 _ALL_INPUTS = 512  # an input with more entries is sampled
 _SAMPLED_INPUTS = 256
-_DIRECTIONS = 3  # per array
-_LONGEST = 64.0  # step, in scales of a parameter
-_LONGEST_FROM_ZERO = 2.0**30  # where all of an array is 0 nothing tells its scale
 _REPEATABLE = 1e-9
+_ENOUGH = 20  # wrong entries that were looked at again
 
 
 def check_gradients(
@@ -97,7 +105,9 @@ def check_gradients(
     if not np.isfinite(point).all():
         raise ValueError("x must be finite")
     given = as_array(gradient(point.copy()) if callable(gradient) else gradient, "gradient")
-    problems = []
+    problems, turned = [], False
+    if given.size == point.size == 1:
+        given = given.reshape(point.shape)
     if given.shape != point.shape:
         if given.ndim != 2 or given.shape != point.shape[::-1]:
             raise ShapeError(f"gradient has shape {given.shape}, but x has shape {point.shape}")
@@ -105,12 +115,21 @@ def check_gradients(
             f"the gradient has shape {given.shape}, but x has {point.shape}; it is compared "
             "transposed"
         )
-        given = given.T
+        given, turned = given.T, True
 
     def value() -> float:
         return _as_number(f(point.copy()))
 
-    return _check(value, [_Block("x", point, given)], parameters, rng, problems, {})
+    def gradients() -> list[np.ndarray]:
+        if not callable(gradient):
+            return [given]
+        again = as_array(gradient(point.copy()), "gradient")
+        return [again.T if turned else again]
+
+    report = _check(value, gradients, [Block("x", point, given)], parameters, rng, problems, {})
+    if turned and not report.n_wrong:
+        report.hint = "transposition: it is the transposed gradient"
+    return report
 
 
 def check_network_gradients(
@@ -169,92 +188,45 @@ def check_network_gradients(
     parameters = _as_choice(parameters)
     copy = net.astype("float64")
     X = np.array(as_matrix(X, "X", copy.n_in), dtype=FLOAT64, order="C")
-    y = np.array(y)  # a list would be converted at every evaluation
-    if sample_weight is not None:
-        sample_weight = np.array(as_array(sample_weight, "sample_weight", FLOAT64))
+    if not isinstance(y, np.ndarray):  # it would be converted at every evaluation
+        y = as_array(y, "y", FLOAT64)
+    sample_weight = as_sample_weight(sample_weight, len(X), FLOAT64)
 
     def value() -> float:
         return float(copy.loss_value(X, y, sample_weight=sample_weight))
 
-    loss, gradient, input_gradient = copy.loss_and_gradient(
-        X, y, sample_weight=sample_weight, input_gradient=True
-    )
-    blocks, start = [], 0
-    for name, array in copy.parameter_arrays().items():
-        own = gradient[start : start + array.size].reshape(array.shape)
-        blocks.append(_Block(name, array, own))
-        start += array.size
-    blocks.append(_Block("input", X, input_gradient))
+    arrays = copy.parameter_arrays()
+    ends = np.cumsum([array.size for array in arrays.values()])
+    losses = []
+
+    def gradients() -> list[np.ndarray]:
+        loss, flat, own = copy.loss_and_gradient(
+            X, y, sample_weight=sample_weight, input_gradient=True
+        )
+        losses.append(loss)
+        parts = zip(arrays.values(), ends, strict=True)
+        return [*(flat[end - a.size : end].reshape(a.shape) for a, end in parts), own]
+
+    *own, input_gradient = gradients()
+    blocks = [Block(name, array, g) for (name, array), g in zip(arrays.items(), own, strict=True)]
+    blocks.append(Block("input", X, input_gradient, sampled=True))
     problems = []
-    if abs(value() - loss) > _REPEATABLE * abs(loss):
-        problems.append(f"loss_and_gradient returned the loss {loss!r}, loss_value {value()!r}")
-    meanings = {"the number of rows": len(X), "the number of outputs": copy.n_out}
-    meanings["rows times outputs"] = len(X) * copy.n_out
-    return _check(value, blocks, parameters, rng, problems, meanings)
-
-
-class _Block(NamedTuple):
-    """An array that the function depends on; writing into it moves the point."""
-
-    name: str
-    array: np.ndarray
-    gradient: np.ndarray
-
-
-class _Lines:
-    """Lines through the point within one block: single entries or random directions."""
-
-    def __init__(
-        self, block: _Block, entries: np.ndarray | None, directions: np.ndarray | None
-    ) -> None:
-        self.block, self.entries, self.directions = block, entries, directions
-        self.flat = block.array.reshape(-1)  # a view: blocks are C-contiguous
-        magnitude = np.abs(self.flat)
-        gradient = np.asarray(block.gradient, dtype=FLOAT64).reshape(-1)
-        some = magnitude[magnitude > 0]
-        usual = float(np.median(some)) if some.size else 1.0
-        self.longest = _LONGEST if some.size else _LONGEST_FROM_ZERO
-        if entries is not None:
-            self.analytic = gradient[entries]
-            self.scale = np.maximum(magnitude[entries], 0.1 * usual if some.size else usual)
-            self.spacing = np.spacing(magnitude[entries])
-        else:
-            self.point = self.flat.copy()
-            self.analytic = directions @ gradient
-            self.scale = np.full(len(directions), usual)
-            self.spacing = np.full(len(directions), np.spacing(magnitude.max()))
-        self.uncertainty = _precision(block.gradient)
-
-    def move(self, value: Callable[[], float], i: int, t: float) -> tuple[float, float]:
-        """Evaluate the function a step t along line i; also return the step as rounded."""
-        flat = self.flat
-        if self.entries is None:
-            np.multiply(self.directions[i], t, out=flat)
-            flat += self.point
-            result = value()
-            flat[:] = self.point
-            return result, t
-        at = self.entries[i]
-        before = flat[at]
-        flat[at] = before + t
-        moved = flat[at] - before
-        result = value()
-        flat[at] = before
-        return result, moved
-
-    def index(self) -> "list[tuple[int, ...] | str]":
-        """What each line is called in reports."""
-        if self.entries is None:
-            return [f"direction {i}" for i in range(len(self.directions))]
-        if not self.block.array.ndim:
-            return [()]
-        places = np.unravel_index(self.entries, self.block.array.shape)
-        return list(zip(*(place.tolist() for place in places), strict=True))
+    if abs(value() - losses[0]) > _REPEATABLE * abs(losses[0]):
+        problems.append(
+            f"loss_and_gradient returned the loss {losses[0]!r}, loss_value {value()!r}"
+        )
+    meanings = {
+        "the number of rows": len(X),
+        "the number of outputs": copy.n_out,
+        "rows times outputs": len(X) * copy.n_out,
+    }
+    return _check(value, gradients, blocks, parameters, rng, problems, meanings)
 
 
 def _check(
     value: Callable[[], float],
-    blocks: list[_Block],
+    gradients: Callable[[], list[np.ndarray]],
+    blocks: list[Block],
     parameters: str | int,
     rng: "int | np.random.Generator | None",
     problems: list[str],
@@ -270,8 +242,9 @@ def _check(
             text = f"the same point gave {center!r}, then {again!r}; hold its random numbers fixed"
             return GradientReport({}, [*problems, text])
         noise = max(_measure_noise(value, blocks, center, rng), abs(again - center))
-        lines = _choose_lines(blocks, parameters, rng)
+        lines = choose_lines(blocks, parameters, rng)
         slopes = _measure_slopes(value, lines, center, noise)
+        _forgive_kinks(gradients, blocks, lines, slopes)
     arrays, start = {}, 0
     for part in lines:
         own = slice(start, start + part.analytic.size)
@@ -286,61 +259,16 @@ def _check(
             error,
             np.array(differences.VERDICTS)[verdict],
         )
-    gradients = {part.block.name: (part.block.gradient, part.entries) for part in lines}
-    hint = explain_difference(arrays, gradients, meanings)
-    return GradientReport(arrays, problems, hint)
-
-
-def _choose_lines(
-    blocks: list[_Block], parameters: str | int, rng: np.random.Generator
-) -> list[_Lines]:
-    """Draw the entries or directions to check in each block."""
-    if parameters == "projections":
-        return [
-            _Lines(block, None, rng.standard_normal((_DIRECTIONS, block.array.size)))
-            for block in blocks
-            if block.array.size
-        ]
-    counts = [block.array.size for block in blocks]
-    is_input = [block.name == "input" and len(blocks) > 1 for block in blocks]
-    if parameters != "all":
-        counts = _share(counts, is_input, parameters)
-    lines = []
-    for block, count, sampled in zip(blocks, counts, is_input, strict=True):
-        size = block.array.size
-        if sampled and size > _ALL_INPUTS:
-            count = min(count, _SAMPLED_INPUTS)
-        if count:
-            chosen = np.sort(rng.choice(size, count, replace=False)) if count < size else None
-            lines.append(_Lines(block, np.arange(size) if chosen is None else chosen, None))
-    return lines
-
-
-def _share(sizes: list[int], is_input: list[bool], total: int) -> list[int]:
-    """Divide a sample among the blocks by their sizes, some from each; the input gets its own."""
-    own = sum(size for size, apart in zip(sizes, is_input, strict=True) if not apart)
-    counts = [
-        min(size, total if apart else max(1, round(total * size / max(own, 1))))
-        for size, apart in zip(sizes, is_input, strict=True)
-    ]
-    surplus = sum(c for c, apart in zip(counts, is_input, strict=True) if not apart)
-    surplus -= min(total, own)
-    order = sorted((k for k, apart in enumerate(is_input) if not apart), key=lambda k: -counts[k])
-    while surplus:  # rounding: the largest share gives, or takes what is missing
-        for k in order:
-            change = 1 if surplus > 0 else -1
-            if surplus and 0 <= counts[k] - change <= sizes[k]:
-                counts[k] -= change
-                surplus -= change
-                break
-    return counts
+    given = {part.block.name: (part.block.gradient, part.entries) for part in lines}
+    hint = explain_difference(arrays, given, meanings)
+    return GradientReport(arrays, problems, hint, noise / abs(center) if center else 0.0)
 
 
 def _measure_noise(
-    value: Callable[[], float], blocks: list[_Block], center: float, rng: np.random.Generator
+    value: Callable[[], float], blocks: list[Block], center: float, rng: np.random.Generator
 ) -> float:
     """Measure the rounding noise of the function, all blocks moving together."""
-    parts = [_Lines(block, np.arange(block.array.size), None) for block in blocks]
+    parts = [Lines(block, np.arange(block.array.size)) for block in blocks]
     before = [part.flat.copy() for part in parts]
     velocity = [
         part.scale * rng.uniform(0.5, 1.5, part.flat.size) * rng.choice([-1, 1], part.flat.size)
@@ -359,7 +287,7 @@ def _measure_noise(
 
 
 def _measure_slopes(
-    value: Callable[[], float], lines: list[_Lines], center: float, noise: float
+    value: Callable[[], float], lines: list[Lines], center: float, noise: float
 ) -> differences.Slopes:
     """Measure along the lines of all blocks together."""
     owner = [(part, i) for part in lines for i in range(part.analytic.size)]
@@ -381,20 +309,36 @@ def _measure_slopes(
         center,
         noise,
         joined("uncertainty"),
-        joined("longest"),
     )
 
 
-def _precision(gradient: np.ndarray) -> float:
-    """How far off an entry may be because the gradient was computed in float32, if it was."""
-    finite = gradient[np.isfinite(gradient)]
-    largest = float(np.abs(finite).max(initial=0.0))
-    if gradient.dtype == FLOAT64 and not np.array_equal(finite.astype(np.float32), finite):
-        return 0.0
-    mantissa = np.frexp(finite)[0] * 2.0**11
-    if np.array_equal(mantissa, np.round(mantissa)):  # small integers and the like are exact
-        return 0.0
-    return 16 * 2.0**-24 * largest
+def _forgive_kinks(
+    gradients: Callable[[], list[np.ndarray]],
+    blocks: list[Block],
+    lines: list[Lines],
+    slopes: differences.Slopes,
+) -> None:
+    """Turn "wrong" into "kink" where the gradient is wrong at the point and nowhere around it.
+
+    Units that are at their kinks together can hide one another: relu(x) - relu(-x) is x, yet by
+    the usual convention its gradient at 0 is 0.
+    """
+    owner = [(part, i) for part in lines for i in range(part.analytic.size)]
+    really_wrong = 0
+    for k in np.flatnonzero(slopes.verdict == differences.WRONG):
+        part, i = owner[k]
+        number = next(n for n, block in enumerate(blocks) if block is part.block)
+
+        def slope(part: Lines = part, i: int = i, number: int = number) -> float:
+            return part.slope(gradients()[number], i)
+
+        step = max(2.0**-20 * part.scale[i], 8 * part.spacing[i])
+        around = 0.5 * (part.move(slope, i, step)[0] + part.move(slope, i, -step)[0])
+        numeric = slopes.numeric[k]
+        if abs(around - numeric) <= 0.1 * abs(part.analytic[i] - numeric):
+            slopes.verdict[k] = differences.KINK
+        elif (really_wrong := really_wrong + 1) == _ENOUGH:
+            return
 
 
 def _as_choice(parameters: Any) -> str | int:

@@ -9,12 +9,10 @@ from bpcore.frames import to_frame
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["ArrayCheck", "GradientReport", "explain_difference"]
-
 _JUDGED = ("right", "wrong", "not finite")
 _LEAST_CHECKED = 0.1  # of the entries looked at; with fewer a check proves nothing
 _ROWS_SHOWN = 4  # of each array
-_SAME = 2e-5  # relative, of two factors
+_LOW_RESOLUTION = 1e-10
 _COLUMNS = ("array", "index", "analytic", "numeric", "error_estimate", "relative_error", "verdict")
 
 
@@ -126,6 +124,8 @@ class GradientReport:
         What spoiled the check as a whole.
     hint : str
         A factor, sign, transposition or pattern of zeros that would explain the difference, or "".
+    resolution : float
+        How precisely the function itself is computed, relative to its value.
 
     Examples
     --------
@@ -138,9 +138,13 @@ class GradientReport:
     """
 
     def __init__(
-        self, arrays: dict[str, ArrayCheck], problems: "list[str]" = (), hint: str = ""
+        self,
+        arrays: dict[str, ArrayCheck],
+        problems: "list[str]" = (),
+        hint: str = "",
+        resolution: float = 0.0,
     ) -> None:
-        self.arrays, self.hint = arrays, hint
+        self.arrays, self.hint, self.resolution = arrays, hint, resolution
         self.problems = [*problems, *self._own_problems()]
 
     def _own_problems(self) -> list[str]:
@@ -155,9 +159,16 @@ class GradientReport:
         if found or not self.arrays:
             return found
         if self.n_checked < _LEAST_CHECKED * self.n_entries:
+            advice = ""
+            if self.resolution > _LOW_RESOLUTION:
+                advice = (
+                    f"; the function is precise only to about {self.resolution:.0e} of its value: "
+                    "compute it in float64, without cancellation"
+                )
+            left = self.n_entries - self.n_checked
             return [
-                f"{self.n_entries - self.n_checked} of {self.n_entries} entries had to be left out "
-                f"({self.n_kinks} kinks, {self.n_undecided} too small to judge)"
+                f"{left} of {_entries(self.n_entries)} had to be left out "
+                f"({self.n_kinks} at kinks, {self.n_undecided} too small to judge){advice}"
             ]
         if all(array.all_zero for array in self.arrays.values()):
             return [
@@ -251,12 +262,7 @@ class GradientReport:
         return "\n".join(lines)
 
     def sentence(self) -> str:
-        """Say the verdict in a sentence."""
-        where = ""
-        if self.worst_location is not None:
-            name, index = self.worst_location
-            place = ", ".join(map(str, index)) if isinstance(index, tuple) else index
-            where = f"{name}[{place}]"
+        """Say the verdict in a sentence or two."""
         left_out = ""
         if self.n_kinks or self.n_undecided:
             left_out = (
@@ -264,19 +270,31 @@ class GradientReport:
                 "beside rounding."
             )
         if self.n_wrong:
-            found = f"{self.n_wrong} of {self.n_checked} entries differ from the differences"
+            differ = "differs" if self.n_wrong == 1 else "differ"
             also = "".join(f" Also, {problem}." for problem in self.problems)
             return (
-                f"Gradients WRONG: {found}, worst at {where} "
+                f"Gradients WRONG: {self.n_wrong} of {_entries(self.n_checked)} {differ} from "
+                f"central differences, worst at {self._place()} "
                 f"(relative error {self.worst_error:.1e}).{left_out}{also}"
             )
         if not self.ok:
-            why = "; ".join(self.problems)
-            return f"Gradients NOT PROVEN: {why}."
+            return f"Gradients NOT PROVEN: {'; '.join(self.problems)}."
+        everything = "" if left_out else "all "
+        agree = "agrees" if self.n_checked == 1 else "agree"
         return (
-            f"Gradients proven: all {self.n_checked} entries that could be judged agree with "
-            f"central differences; worst relative error {self.worst_error:.1e} at {where}.{left_out}"
+            f"Gradients proven: {everything}{_entries(self.n_checked)} {agree} with central "
+            f"differences; worst relative error {self.worst_error:.1e} at {self._place()}."
+            f"{left_out}"
         )
+
+    def _place(self) -> str:
+        name, index = self.worst_location
+        place = ", ".join(map(str, index)) if isinstance(index, tuple) else index
+        return f"{name}[{place}]" if place else name
+
+
+def _entries(n: int) -> str:
+    return "1 entry" if n == 1 else f"{n} entries"
 
 
 def _array_table(array: ArrayCheck) -> list[str]:
@@ -285,7 +303,7 @@ def _array_table(array: ArrayCheck) -> list[str]:
     if array.n_wrong:
         counts.append(f"{array.n_wrong} WRONG")
     if array.n_kinks:
-        counts.append(f"{array.n_kinks} kinks")
+        counts.append(f"{array.n_kinks} at kinks")
     if array.n_undecided:
         counts.append(f"{array.n_undecided} too small to judge")
     if array.n_checked and array.all_zero:
@@ -311,129 +329,3 @@ def _array_table(array: ArrayCheck) -> list[str]:
     if len(array.index) > len(order):
         lines.append(f"  ... and {len(array.index) - len(order)} more")
     return lines
-
-
-# ------------------------------------------------------------------------------------------- hints
-
-
-def explain_difference(
-    arrays: dict[str, ArrayCheck],
-    gradients: "dict[str, tuple[np.ndarray, np.ndarray | None]]",
-    meanings: dict[str, float],
-) -> str:
-    """Look for a factor, a transposition or a pattern of zeros that explains what is wrong.
-
-    Parameters
-    ----------
-    arrays : dict of str to ArrayCheck
-        What was found.
-    gradients : dict of str to (ndarray, ndarray or None)
-        The whole gradient that was given for each array, and the flat positions looked at
-        (None: random directions).
-    meanings : dict of str to float
-        Names of numbers that may appear as factors, such as that of rows.
-
-    Returns
-    -------
-    str
-        "" if nothing explains it.
-    """
-    hints: dict[str, list[str]] = {}
-    for name, array in arrays.items():
-        if array.n_wrong:
-            text = _explain_array(array, *gradients[name], meanings)
-            if text:
-                hints.setdefault(text, []).append(name)
-    if len(arrays) == 1:
-        return "".join(hints)
-    compared = [name for name, array in arrays.items() if array.n_checked and not array.all_zero]
-    return "; ".join(
-        f"{'every array' if names == compared else ', '.join(names)}: {text}"
-        for text, names in hints.items()
-    )
-
-
-def _explain_array(
-    array: ArrayCheck,
-    gradient: np.ndarray,
-    entries: np.ndarray | None,
-    meanings: dict[str, float],
-) -> str:
-    judged = array.judged & np.isfinite(array.analytic)
-    numeric, error = array.numeric[judged], array.error_estimate[judged]
-    analytic = array.analytic[judged]
-    if not judged.any():
-        return ""
-    if not analytic.any():
-        return "what was given is 0 everywhere"
-    factor = _common_factor(analytic, numeric, error)
-    if factor is not None and (factor := _snap(factor, meanings, judged.sum())):
-        return _describe(factor, meanings)
-    if entries is not None and gradient.ndim == 2 and min(gradient.shape) > 1:
-        rows, columns = gradient.shape
-        flat = gradient.reshape(-1)
-        variants = {"its rows and columns read in the wrong order": flat.reshape(columns, rows).T}
-        if rows == columns:
-            variants = {"it is the transposed gradient": gradient.T}
-        for text, other in variants.items():
-            moved = np.asarray(other, dtype=np.float64).reshape(-1)[entries][judged]
-            factor = _common_factor(moved, numeric, error)
-            if factor is not None:
-                if abs(factor - 1) < _SAME:
-                    return f"transposition: {text}"
-                return f"transposition ({text}) and {_describe(factor, meanings)}"
-    wrong = array.verdict[judged] == "wrong"
-    if not analytic[wrong].any():
-        return f"right but for {wrong.sum()} entries that are 0 and should not be"
-    if np.all(np.abs(numeric[wrong]) <= error[wrong]):
-        return f"right but for {wrong.sum()} entries that should be 0 (a mask left out?)"
-    return ""
-
-
-def _common_factor(analytic: np.ndarray, numeric: np.ndarray, error: np.ndarray) -> float | None:
-    """The number c for which analytic = c * numeric throughout, if there is one."""
-    good = np.abs(numeric) > 1e4 * error
-    if not good.any():
-        return None
-    factor = float(np.median(analytic[good] / numeric[good]))
-    off = np.abs(analytic - factor * numeric)
-    if factor and np.all(off <= 1e-5 * np.abs(analytic) + 4 * abs(factor) * error):
-        return factor
-    return None
-
-
-def _snap(factor: float, meanings: dict[str, float], n_entries: int) -> float | None:
-    """A factor worth telling: of a single entry only one that says something."""
-    if abs(factor - 1) < _SAME:
-        return None
-    return factor if n_entries > 1 or _name_number(abs(factor), meanings) else None
-
-
-def _name_number(number: float, meanings: dict[str, float]) -> str:
-    """Write a number as n or 1/n and say what it is the number of; "" if it is neither."""
-    for text, value in (("{}", number), ("1/{}", 1 / number)):
-        nearest = round(value)
-        if 1 <= nearest <= 10**7 and abs(value - nearest) <= _SAME * nearest:
-            return text.format(nearest)
-    return ""
-
-
-def _describe(factor: float, meanings: dict[str, float]) -> str:
-    """Say what a factor is."""
-    number = _name_number(abs(factor), meanings) or f"{abs(factor):.6g}"
-    if number == "1":
-        return "sign: what was given is -1 times the right gradient"
-    counted = ""
-    for times in (1, 2):
-        for meaning, count in meanings.items():
-            prefix = "" if times == 1 else "twice "
-            if count > 2 and number == str(times * count):
-                counted = counted or f" ({prefix}{meaning})"
-            if count > 2 and abs(abs(factor) * count / times - 1) < _SAME:
-                counted = counted or f" ({times} over {meaning})"
-    sign = "-" if factor < 0 else ""
-    reversed_ = ", sign reversed" if factor < 0 else ""
-    return (
-        f"factor {sign}{number}{counted}{reversed_}: "
-        f"what was given is {sign}{number} times the right gradient"
-    )

@@ -1,0 +1,119 @@
+/* Gradients against central differences. In float64 directly; in float32 against the float64 kernels on the same numbers. */
+#include "networks.h"
+
+enum { N = 7 };
+
+static const double STEP = 1e-5;
+
+static double loss_of(const rig *r, const bp_dataset *data)
+{
+    double value = (double)NAN;
+    CHECK_INT(r->s->kernels->loss_and_gradient(r->plan, r->workspace, &value, NULL, NULL, r->parameters, data, 1, 21), BP_OK);
+    return value;
+}
+
+/* The slope of `f` by values[i], which is put back. */
+static double slope_of(double (*f)(const rig *, const void *), const rig *r, const void *with, double *values, int64_t i)
+{
+    const double kept = values[i];
+    values[i] = kept + STEP;
+    const double above = f(r, with);
+    values[i] = kept - STEP;
+    const double below = f(r, with);
+    values[i] = kept;
+    return (above - below) / (2 * STEP);
+}
+
+static double loss_with(const rig *r, const void *data) { return loss_of(r, data); }
+
+/* sum(dy y) of a forward pass with dropout. */
+static double weighted_output(const rig *r, const void *dy)
+{
+    const bp_array x = contiguous(r->s->dtype, r->x, r->n, r->n_in);
+    void *y = reals(r->s, r->n * r->n_out);
+    double sum = 0;
+    r->s->kernels->forward(r->plan, r->workspace, y, r->parameters, &x, 1, 21);
+    for (int64_t i = 0; i < r->n * r->n_out; i++) sum += get(r->s->dtype, y, i) * get(r->s->dtype, dy, i);
+    release(y);
+    return sum;
+}
+
+static void check_slopes(double (*f)(const rig *, const void *), const rig *r, const void *with, const void *gradients,
+                         const void *dx)
+{
+    for (int64_t i = 0; i < r->n_parameters; i++) {
+        const double slope = slope_of(f, r, with, r->parameters, i);
+        CHECK_NEAR(get(BP_FLOAT64, gradients, i), slope, 2e-9 * (1 + fabs(slope)), i);
+    }
+    for (int64_t i = 0; i < r->n * r->n_in; i++) {
+        const double slope = slope_of(f, r, with, r->x, i);
+        CHECK_NEAR(get(BP_FLOAT64, dx, i), slope, 2e-9 * (1 + fabs(slope)), i);
+    }
+}
+
+static void check_near_wide(const setting *s, const void *narrow, const void *wide, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double expected = get(BP_FLOAT64, wide, i);
+        CHECK_NEAR(get(s->dtype, narrow, i), expected, 200 * s->epsilon * (1 + fabs(expected)), i);
+    }
+}
+
+static void loss_gradients(const setting *s, const network *net, int weighted)
+{
+    const setting wide = {BP_FLOAT64, s->level, bp_kernels_for(BP_FLOAT64), 8, 2.220446049250313e-16};
+    rig r = rig_up(s, net, N, 3);
+    const bp_dataset data = data_of(&r, weighted);
+    void *gradients = reals(s, r.n_parameters), *dx = reals(s, N * r.n_in);
+    double value = (double)NAN;
+    s->kernels->loss_and_gradient(r.plan, r.workspace, &value, gradients, dx, r.parameters, &data, 1, 21);
+    if (s->dtype == BP_FLOAT64) {
+        check_slopes(loss_with, &r, &data, gradients, dx);
+    } else {
+        rig w = widened(&r, net, &wide);
+        const bp_dataset same = data_of(&w, weighted);
+        void *expected = reals(&wide, r.n_parameters), *dx_expected = reals(&wide, N * r.n_in);
+        double value_expected = (double)NAN;
+        wide.kernels->loss_and_gradient(w.plan, w.workspace, &value_expected, expected, dx_expected, w.parameters, &same, 1, 21);
+        CHECK_NEAR(value, value_expected, 200 * s->epsilon * (1 + fabs(value)), 0);
+        check_near_wide(s, gradients, expected, r.n_parameters);
+        check_near_wide(s, dx, dx_expected, N * r.n_in);
+        release(expected);
+        release(dx_expected);
+        rig_down(&w);
+    }
+    release(gradients);
+    release(dx);
+    rig_down(&r);
+}
+
+TEST(gradients_of_losses)
+{
+    for (int i = 0; i < n_networks; i++) {
+        loss_gradients(s, &networks[i], 0);
+        loss_gradients(s, &networks[i], 1);
+    }
+}
+
+TEST(gradients_of_outputs)
+{
+    for (int i = 0; i < n_networks; i++) {
+        rig r = rig_up(s, &networks[i], N, N);
+        void *dy = random_reals(s, N * r.n_out, -1, 1, 31), *gradients = reals(s, r.n_parameters), *dx = reals(s, N * r.n_in);
+        weighted_output(&r, dy);
+        s->kernels->backward(r.plan, r.workspace, gradients, dx, dy, r.parameters, N);
+        void *alone = reals(s, r.n_parameters);
+        s->kernels->backward(r.plan, r.workspace, alone, NULL, dy, r.parameters, N);
+        CHECK(same_bytes(alone, gradients, (size_t)r.n_parameters * s->size));
+        if (s->dtype == BP_FLOAT64) check_slopes(weighted_output, &r, dy, gradients, dx);
+        for (int64_t j = 0; j < r.n_parameters; j++) CHECK(isfinite(get(s->dtype, gradients, j)));
+        for (int64_t j = 0; j < N * r.n_in; j++) CHECK(isfinite(get(s->dtype, dx, j)));
+        release(alone);
+        release(dy);
+        release(gradients);
+        release(dx);
+        rig_down(&r);
+    }
+}
+
+const test_case gradient_tests[] = {CASE(gradients_of_losses), CASE(gradients_of_outputs), END_OF_CASES};
