@@ -28,7 +28,7 @@ LEVELS = {
     "aarch64": {"neon": []},
 }
 MACHINES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
-UNIX_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-lto", "-fvisibility=hidden"]
+UNIX_FLAGS = ["-std=c11", "-O3", "-g0", "-ffp-contract=off", "-fno-lto", "-fvisibility=hidden"]
 STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
@@ -98,6 +98,7 @@ setup(
                 ["src/bpcore/_core.pyx"],
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+                extra_compile_args=["-g0"] if sys.platform != "win32" else [],
                 libraries=["m"] if sys.platform != "win32" else [],
                 depends=C_CORE,
             )

@@ -4,11 +4,11 @@ import bounds
 import numpy as np
 import reference
 
+import bpcore
+
 
 def network(layers, rng, **keywords):
     """A network with random biases as well."""
-    import bpcore
-
     net = bpcore.Network(layers, rng=rng, **keywords)
     for layer in net.layers:
         if getattr(layer, "bias", None) is not None:
@@ -17,11 +17,19 @@ def network(layers, rng, **keywords):
 
 
 def activation(name):
-    import bpcore
-
     if name == "gelu_tanh":
         return bpcore.GELU(approximate="tanh")
     return bpcore.layers.activation(name)
+
+
+def loss_object(name, **keywords):
+    """The loss of that kernel, with parameters other than the defaults."""
+    if name == "huber":
+        return bpcore.Huber(delta=0.75, **keywords)
+    loss = type(bpcore.losses.get(name))
+    if name.endswith("_logits"):
+        keywords["from_logits"] = True
+    return loss(**keywords)
 
 
 def assert_predicts(net, x, training=False):

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import pathlib
 import stat
+import tempfile
 import threading
 
 import pytest
@@ -10,7 +12,25 @@ import pytest
 from bpcore.files import open_regular, replace_file
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX files")
-may_do_all = os.name == "posix" and os.geteuid() == 0
+NOBODY = 65534
+
+
+@pytest.fixture
+def path_of_an_ordinary_user():
+    """A file that one may be denied: root, who is denied nothing, becomes nobody for a while."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model"
+        path.write_bytes(b"old")
+        if os.geteuid() != 0:
+            yield path
+            return
+        os.chown(path, NOBODY, NOBODY)
+        os.chown(folder, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield path
+        finally:
+            os.seteuid(0)
 
 
 @pytest.fixture
@@ -173,8 +193,8 @@ def test_a_fifo_that_appears_late_does_not_block(tmp_path, monkeypatch):
         read(tmp_path / "fifo")
 
 
-@pytest.mark.skipif(may_do_all, reason="root may do all")
-def test_no_permission(path):
+def test_no_permission(path_of_an_ordinary_user):
+    path = path_of_an_ordinary_user
     path.chmod(0o000)
     with pytest.raises(PermissionError, match="model"):
         read(path)

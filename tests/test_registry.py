@@ -28,7 +28,8 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "network", "training", "history", "callbacks"},
-    {"gradcheck", "gradreport", "differences", "checkpoint", "tensorfile", "files", "plot"},
+    {"gradcheck", "gradlines", "gradhints", "gradreport", "differences"}
+    | {"checkpoint", "tensorfile", "files", "plot"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}

@@ -6,8 +6,7 @@ import itertools
 import cases
 import numpy as np
 import pytest
-from agreement import activation
-from test_network_numeric import loss_object
+from agreement import activation, loss_object
 
 import bpcore
 from bpcore import Dense, _core

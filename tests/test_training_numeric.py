@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import reference
 import reference_training as training
-from agreement import activation, network
-from test_network_numeric import loss_object
+from agreement import activation, loss_object, network
 
 import bpcore
 from bpcore import Dense

@@ -332,7 +332,7 @@ def _forgive_kinks(
         def slope(part: Lines = part, i: int = i, number: int = number) -> float:
             return part.slope(gradients()[number], i)
 
-        step = max(2.0**-20 * part.scale[i], 8 * part.spacing[i])
+        step = max(2.0**-30 * part.scale[i], 8 * part.spacing[i])
         around = 0.5 * (part.move(slope, i, step)[0] + part.move(slope, i, -step)[0])
         numeric = slopes.numeric[k]
         if abs(around - numeric) <= 0.1 * abs(part.analytic[i] - numeric):
