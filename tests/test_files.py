@@ -26,11 +26,11 @@ def path_of_an_ordinary_user():
             return
         os.chown(path, NOBODY, NOBODY)
         os.chown(folder, NOBODY, NOBODY)
-        os.seteuid(NOBODY)
+        os.setresuid(NOBODY, NOBODY, 0)
         try:
             yield path
         finally:
-            os.seteuid(0)
+            os.setresuid(0, 0, 0)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ VERDICTS = ("not judged", "right", "wrong", "kink", "too small to judge")
 # AGREE plus twice that: so whatever counts as checked would have failed if it were off by 1e-4.
 KNOWN = 3e-5
 AGREE = 1e-5
+_FINE = 1e-6  # what is tried for first
 
 _EPS = float(np.finfo(np.float64).eps)
 _FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
@@ -89,15 +90,22 @@ def noise_level(value: Callable[[float], float], center: float) -> float:
         if measured and np.unique(values).size < 5:  # too close for a function of low resolution
             break
         # Curvature and kinks within the points fade as they move together, noise does not.
+        size = np.abs(values).max() or 1.0
+        values /= size
         measured.append(
-            max(np.sqrt(np.mean(np.diff(values, k) ** 2) / comb(2 * k, k)) for k in orders)
+            size * max(np.sqrt(np.mean(np.diff(values, k) ** 2) / comb(2 * k, k)) for k in orders)
         )
     seen = np.array(list(points.values()))
     seen = seen[np.isfinite(seen)]
-    level = max(_EPS * abs(center), min(measured, default=0.0), 0.3 * _resolution(value, points))
+    level = max(_floor(center), min(measured, default=0.0), 0.3 * _resolution(value, points))
     if np.any(seen) and np.array_equal(seen.astype(np.float32), seen):  # float32 in disguise
         level = max(level, 2.0**-25 * np.abs(seen).max())
     return float(level)
+
+
+def _floor(value: float) -> float:
+    """The rounding that any result of this size has, denormal ones included."""
+    return max(_EPS * abs(value), 5e-324)
 
 
 def _resolution(value: Callable[[float], float], points: dict[float, float]) -> float:
@@ -178,7 +186,7 @@ def measure_slopes(
     """
     m = analytic.size
     columns = np.broadcast_arrays(analytic, scale, spacing, uncertainty)
-    start = _FIRST_STEP * (noise / (_EPS * abs(center)) if center else 1.0) ** 0.2
+    start = _FIRST_STEP * (noise / _floor(center) if center else 1.0) ** 0.2
     ratio = min(start, 2.0**-4)
     order = np.arange(m)
     parts = [order]
@@ -218,6 +226,7 @@ class _Search:
         self.analytic, self.uncertainty = analytic, uncertainty
         self.scale, self.spacing, self.longest = scale, spacing, _LONGEST * scale
         self.verdict = np.full(m, UNKNOWN, dtype=np.int8)
+        self.acceptable = np.zeros(m, dtype=bool)  # right, if nothing better can be had
         self.numeric = np.full(m, np.nan)
         self.error = np.full(m, np.inf)
         self.step, self.slope, self.gap, self.rounding, self.bound = np.full(
@@ -315,7 +324,8 @@ class _Search:
         allowed = bound + self.uncertainty[lines]
         known = allowed <= KNOWN * size
         right = known & (distance <= AGREE * size + 2 * allowed)
-        right |= self._exactly_zero(r, lines) & (size == 0)
+        zero = self._exactly_zero(r, lines) & (size == 0)
+        right |= zero
         far = distance > AGREE * size + np.where(known, 2, 4) * allowed
         # To call a gradient wrong takes a second, shorter step that says so too, and no gap between
         # the two sides that stays: units at their kinks together may nearly hide one another.
@@ -329,7 +339,8 @@ class _Search:
         smooth = gap_here <= little * self.rounding[best, lines]
         smooth |= (shorter & (gap + seen <= 0.3 * gap_here)).any(axis=0)
         wrong = far & ~right & smooth & agree.any(axis=0)
-        self.verdict[lines[right]] = RIGHT
+        self.acceptable[lines] = right
+        self.verdict[lines[zero | (right & (allowed <= _FINE * size))]] = RIGHT
         self.verdict[lines[wrong]] = WRONG
 
     def _exactly_zero(self, r: int, lines: np.ndarray) -> np.ndarray:
@@ -385,6 +396,7 @@ class _Search:
         gone = (step < step[shortest, column]) & (gap + _SEEN * rounding < 0.5 * last)
         kink &= ~gone.any(axis=0)
         self.verdict[lines] = np.where(kink, KINK, UNDECIDED)
+        self.verdict[lines[self.acceptable[lines]]] = RIGHT
 
 
 def _power_of_two(step: np.ndarray) -> np.ndarray:

@@ -158,6 +158,10 @@ class GradientReport:
                 )
         if found or not self.arrays:
             return found
+        nothing = "so code that always returns 0 would pass"
+        if not any(array.analytic.any() for array in self.arrays.values()):
+            why = "dead or saturated units, or nothing left to learn?"
+            return [] if self.n_wrong else [f"every gradient is exactly 0, {nothing} ({why})"]
         if self.n_checked < _LEAST_CHECKED * self.n_entries:
             advice = ""
             if self.resolution > _LOW_RESOLUTION:
@@ -171,10 +175,7 @@ class GradientReport:
                 f"({self.n_kinks} at kinks, {self.n_undecided} too small to judge){advice}"
             ]
         if all(array.all_zero for array in self.arrays.values()):
-            return [
-                "every gradient that could be judged is exactly 0, so code that always returns 0 "
-                "would pass (dead or saturated units?)"
-            ]
+            return [f"every gradient that could be judged is exactly 0, {nothing}"]
         return []
 
     def _sum(self, name: str) -> int:
@@ -257,6 +258,9 @@ class GradientReport:
         lines = [self.sentence()]
         if self.hint:
             lines.append(f"Hint: {self.hint}.")
+        zero = [name for name, array in self.arrays.items() if array.all_zero and array.n_checked]
+        if zero and self.ok:
+            lines.append(f"Exactly 0 throughout: {', '.join(zero)} (dead or saturated units?).")
         for array in self.arrays.values():
             lines += ["", *_array_table(array)]
         return "\n".join(lines)

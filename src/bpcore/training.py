@@ -94,7 +94,7 @@ def fit(
     -------
     History
         The loss of an epoch is the mean over its batches, by weight, of each batch's loss before
-        its update.
+        its update; nan if the epoch drew rows of weight 0 alone.
 
     Raises
     ------

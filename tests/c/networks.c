@@ -51,6 +51,13 @@ const network networks[] = {
 };
 const int n_networks = sizeof networks / sizeof networks[0];
 
+int has_dropout(const network *net)
+{
+    for (int64_t i = 0; i < net->n_layers; i++)
+        if (net->layers[i].kind == BP_LAYER_DROPOUT) return 1;
+    return 0;
+}
+
 rig rig_up(const setting *s, const network *net, int64_t n, int64_t workspace_rows)
 {
     rig r = {.s = s, .n = n, .n_in = net->n_in};
@@ -106,13 +113,13 @@ rig widened(const rig *r, const network *net, const setting *wide)
 
 /* ---- Fits ------------------------------------------------------------------------------------------------------------ */
 
-static const struct { int n_slots; double hyper[BP_N_HYPER], second_start; } optimizers[BP_N_OPTIMIZERS] = {
-    [BP_OPTIMIZER_sgd] = {1, {0.875, 1, 0, 0}, 0},
-    [BP_OPTIMIZER_rmsprop] = {1, {0.99, 1e-8, 0, 0}, 0},
-    [BP_OPTIMIZER_adam] = {2, {0.9, 0.999, 1e-8, 0}, 0},
-    [BP_OPTIMIZER_adamw] = {2, {0.9, 0.999, 1e-8, 0.01}, 0},
-    [BP_OPTIMIZER_rprop] = {2, {0.5, 1.2, 1e-6, 50}, 0.01},
+const double test_hyper[BP_N_HYPER] = {0.9, 0.99, 0.001, 0.01};
+
+#define OPTIMIZER(name, n_slots) n_slots,
+const int optimizer_slots[BP_N_OPTIMIZERS] = {
+#include "optimizers.def"
 };
+#undef OPTIMIZER
 
 static double *numbers(int64_t n)
 {
@@ -123,7 +130,7 @@ static double *numbers(int64_t n)
 
 void job_start(job *j, rig *r, const fit_options *o)
 {
-    const int slots = o->optimizer == BP_OPTIMIZER_sgd && !o->momentum ? 0 : optimizers[o->optimizer].n_slots;
+    const int slots = o->optimizer == BP_OPTIMIZER_sgd && !o->momentum ? 0 : optimizer_slots[o->optimizer];
     const int64_t n_rows = o->rows ? o->n_rows : r->n, longest = n_rows > o->batch_size ? n_rows : o->batch_size;
     memset(j, 0, sizeof *j);
     j->r = r;
@@ -142,9 +149,9 @@ void job_start(job *j, rig *r, const fit_options *o)
     for (int i = 0; i < slots; i++) {
         f->slots[i] = reals(r->s, r->n_parameters);
         for (int64_t p = 0; p < r->n_parameters; p++)
-            set(r->s->dtype, f->slots[i], p, i == 1 ? optimizers[o->optimizer].second_start : 0);
+            set(r->s->dtype, f->slots[i], p, 0);
     }
-    if (slots) memcpy(f->hyper, optimizers[o->optimizer].hyper, sizeof f->hyper);
+    if (slots) memcpy(f->hyper, test_hyper, sizeof f->hyper);
     f->gradient_clip = o->gradient_clip;
     f->sampling = o->sampling;
     f->batch_size = o->batch_size;

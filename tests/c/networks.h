@@ -14,6 +14,7 @@ typedef struct network {
 
 extern const network networks[];
 extern const int n_networks;
+int has_dropout(const network *net);
 
 /* A network in memory: its plan, a training workspace, parameters and data of n rows (targets and weights as reals). */
 typedef struct rig {
@@ -30,6 +31,10 @@ void rig_down(rig *r);
 bp_dataset data_of(const rig *r, int weighted);
 /* The same network in float64, with the same numbers. */
 rig widened(const rig *r, const network *net, const setting *wide);
+
+/* Hyperparameters and a start of the slots that every optimiser can work with, and how many slots each has. */
+extern const double test_hyper[BP_N_HYPER];
+extern const int optimizer_slots[BP_N_OPTIMIZERS];
 
 /* ---- Fits ------------------------------------------------------------------------------------------------------------ */
 

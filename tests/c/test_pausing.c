@@ -3,16 +3,16 @@
 
 enum { ROWS = 23, EPOCHS = 4, WORKSPACE_ROWS = 4 };
 
-static const fit_options settings[] = {
+static const fit_options fits[] = {
     {.optimizer = BP_OPTIMIZER_adam, .sampling = BP_SAMPLING_SHUFFLE, .batch_size = 10, .validated = 1},
     {.optimizer = BP_OPTIMIZER_sgd, .momentum = 1, .sampling = BP_SAMPLING_REPLACEMENT, .batch_size = 7, .weighted = 1},
     {.optimizer = BP_OPTIMIZER_rprop, .sampling = BP_SAMPLING_SEQUENTIAL, .batch_size = ROWS, .validated = 1},
 };
-enum { N_SETTINGS = sizeof settings / sizeof settings[0] };
+enum { N_FITS = sizeof fits / sizeof fits[0] };
 
-static fit_options setting_of(int i)
+static fit_options fit_of(int i)
 {
-    fit_options options = settings[i];
+    fit_options options = fits[i];
     options.learning_rate = 0.01;
     options.n_epochs = EPOCHS;
     return options;
@@ -37,8 +37,8 @@ static void expect_same(const setting *s, const network *net, const fit_options 
 static void expect_same_everywhere(const setting *s, void (*resume)(job *))
 {
     for (int i = 0; i < n_networks; i++)
-        for (int o = 0; o < N_SETTINGS; o++) {
-            const fit_options options = setting_of(o);
+        for (int o = 0; o < N_FITS; o++) {
+            const fit_options options = fit_of(o);
             expect_same(s, &networks[i], &options, resume);
         }
 }
@@ -118,7 +118,7 @@ TEST(other_calls_between_pauses_change_nothing) { expect_same_everywhere(s, busy
 TEST(budgets_are_kept)
 {
     rig r = rig_up(s, &networks[0], ROWS, WORKSPACE_ROWS);
-    fit_options options = setting_of(0);
+    fit_options options = fit_of(0);
     options.n_epochs = 1000000;
     job j;
     job_start(&j, &r, &options);

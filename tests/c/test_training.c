@@ -18,13 +18,6 @@ static void next_batch(bp_fit *f, int64_t *order, int64_t at, int64_t n, int64_t
     }
 }
 
-static int has_dropout(const network *net)
-{
-    for (int64_t i = 0; i < net->n_layers; i++)
-        if (net->layers[i].kind == BP_LAYER_DROPOUT) return 1;
-    return 0;
-}
-
 static double weight_of(const rig *r, const bp_dataset *d)
 {
     double sum = 0;
@@ -55,8 +48,9 @@ static void train_by_hand(job *j, const network *net)
             double value;
             if (weight > 0) {
                 k->loss_and_gradient(r->plan, r->workspace, &value, f->gradients, NULL, f->parameters, &batch, 1, key);
-                k->optimizer_step(f->optimizer, f->parameters, f->gradients, f->slots, f->hyper, f->learning_rates[f->epoch],
-                                  ++f->n_steps, r->n_parameters);
+                CHECK_INT(k->optimizer_step(f->optimizer, f->parameters, f->gradients, f->slots, f->hyper,
+                                            f->learning_rates[f->epoch], ++f->n_steps, r->n_parameters),
+                          BP_OK);
                 total += value * weight;
                 total_weight += weight;
             }
