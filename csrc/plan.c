@@ -5,6 +5,7 @@
 #include "plan.h"
 
 #define ALIGNMENT 64
+#define WIDTH_SCALE 64 /* a width times this may be computed: some rows of it, padded, in bytes */
 
 /* The sizes that a workspace adds up; `overflow` sticks. */
 typedef struct layout {
@@ -54,6 +55,7 @@ static bp_status place_layer(bp_plan *plan, int64_t index, const bp_layer_spec *
         case BP_LAYER_DENSE:
             if (spec->n_in < 1 || spec->n_out < 1) return BP_E_ARGUMENT;
             if (spec->n_in != width) return BP_E_SHAPE;
+            if (checked_product(spec->n_out, WIDTH_SCALE) < 0) return BP_E_OVERFLOW;
             layer->n_out = spec->n_out;
             layer->has_bias = spec->has_bias;
             if (plan->first_dense == plan->n_layers) plan->first_dense = index;
@@ -100,7 +102,7 @@ static int64_t choose_block_rows(const bp_plan *plan)
 {
     const int64_t size = size_of(plan->dtype);
     int64_t row_bytes = 4 * plan->widest_stride * size;
-    for (int64_t i = 0; i < plan->n_layers; i++) row_bytes += plan->layers[i].out_stride * size;
+    for (int64_t i = 0; i < plan->n_layers && row_bytes < (int64_t)1 << 60; i++) row_bytes += plan->layers[i].out_stride * size;
     int64_t rows = (256 * 1024 + plan->n_parameters * size / 2) / row_bytes;
     int64_t patient = (int64_t)4e9 / (6 * plan->n_parameters + 1);
     if (patient < 128) patient = 128;
@@ -116,7 +118,7 @@ bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_l
     if (dtype != BP_FLOAT32 && dtype != BP_FLOAT64) return BP_E_ARGUMENT;
     if (n_in < 1 || n_layers < 1 || n_layers > 1000000) return BP_E_ARGUMENT;
     if ((int)loss->loss < 0 || loss->loss >= BP_N_LOSSES) return BP_E_ARGUMENT;
-    if (checked_product(n_in, 8) < 0) return BP_E_OVERFLOW;
+    if (checked_product(n_in, WIDTH_SCALE) < 0) return BP_E_OVERFLOW;
     bp_plan *plan = calloc(1, sizeof *plan + (size_t)n_layers * sizeof(bp_layer));
     if (!plan) return BP_E_MEMORY;
     plan->dtype = dtype;

@@ -201,6 +201,16 @@ static double squared_norm(const real *g, int64_t n)
     return sum;
 }
 
+/* The Euclidean norm, also where squares overflow. */
+static double norm_of(const real *g, int64_t n)
+{
+    const double norm = sqrt(squared_norm(g, n)), scale = 0x1p-600;
+    if (isfinite(norm)) return norm;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)g[i] * scale * ((double)g[i] * scale);
+    return sqrt(sum) / scale;
+}
+
 static void scale_in_place(real *g, real factor, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) g[i] *= factor;

@@ -150,7 +150,7 @@ static bp_status end_batch(const bp_plan *plan, bp_fit *fit, double scale)
     const double loss = scale * fit->batch_loss + penalty(plan, fit->parameters, gradients);
     if (!isfinite(loss)) return BP_E_DIVERGED;
     if (fit->gradient_clip > 0) {
-        const double norm = sqrt(squared_norm(gradients, n));
+        const double norm = norm_of(gradients, n);
         if (norm > fit->gradient_clip && isfinite(norm)) scale_in_place(gradients, (real)(fit->gradient_clip / norm), n);
     }
     const bp_status status = guarded_step(fit->optimizer, fit->parameters, gradients, (real *const *)fit->slots, fit->hyper,

@@ -1,0 +1,594 @@
+"""Network: construction, names, views, copies, predictions and single passes."""
+
+import copy
+import inspect
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import bpcore
+from bpcore import Dense
+
+ROWS = 23
+
+
+def small(**keywords):
+    """A network with names, every kind of layer and state of an optimiser."""
+    layers = [
+        ("first", Dense(4, 6)),
+        bpcore.LeakyReLU(slope=0.2),
+        bpcore.Dropout(0.25),
+        Dense(6, 5, bias=False),
+        bpcore.GELU(),
+        ("last", Dense(5, 3)),
+    ]
+    keywords = {"loss": bpcore.Huber(delta=0.5), "rng": 3, "l2": 1e-3, "l1": 1e-4} | keywords
+    return bpcore.Network(layers, **keywords)
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(ROWS, 4)), rng.normal(size=(ROWS, 3))
+
+
+@pytest.fixture
+def trained(data):
+    net = small()
+    net.fit(*data, epochs=3, batch_size=5, optimizer=bpcore.Adam(learning_rate=0.01))
+    net.metadata = {"units": ["m", "s"], "mean": 0.5}
+    return net
+
+
+def everything(net):
+    """All that makes a network what it is, as something to compare."""
+    optimizer = net.optimizer
+    state = None if optimizer is None else optimizer.state(net)
+    return {
+        "parameters": net.parameters.tobytes(),
+        "gradients": net.gradients.tobytes(),
+        "dtype": net.dtype,
+        "text": repr(net),
+        "names": net.names,
+        "penalties": (net.l2, net.l1),
+        "loss": net.loss.config(),
+        "layers": [layer.config() for layer in net.layers],
+        "generator": net.rng.bit_generator.state,
+        "metadata": net.metadata,
+        "optimizer": None if optimizer is None else optimizer.config(),
+        "slots": None if state is None else [slot.tobytes() for slot in state.slots],
+        "step": None if state is None else state.step,
+    }
+
+
+def run(code, *arguments, **environment):
+    """Run Python code in a new process; return what it did."""
+    environment = {k: v for k, v in os.environ.items() if k[:7] != "BPCORE_"} | environment
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+# ------------------------------------------------------------------------------------ construction
+
+
+def test_layers_and_names():
+    net = small()
+    assert net.names == ("first", "1", "2", "3", "4", "last")
+    assert [type(layer).__name__ for layer in net.layers] == [
+        "Dense", "LeakyReLU", "Dropout", "Dense", "GELU", "Dense",
+    ]  # fmt: skip
+    for position, name in enumerate(net.names):
+        assert net[name] is net[position] is net.layers[position]
+    assert net[-1] is net["last"]
+    assert (net.n_in, net.n_out) == (4, 3)
+    assert net.dtype == np.float64
+    assert (net.l2, net.l1) == (1e-3, 1e-4)
+    assert net.optimizer is None and net.history is None and net.metadata == {}
+    assert isinstance(net.rng, np.random.Generator)
+    assert isinstance(net.loss, bpcore.Huber)
+    with pytest.raises(KeyError, match=r"no layer is named 'lst'; there are first, 1, 2, 3, 4, la"):
+        net["lst"]
+    with pytest.raises(IndexError):
+        net[6]
+
+
+def test_layers_may_be_any_iterable():
+    net = bpcore.Network(layer for layer in (Dense(2, 3), ("out", Dense(3, 1))))
+    assert net.names == ("0", "out")
+    assert bpcore.Network((Dense(2, 3),)).n_out == 3
+
+
+def test_keywords_and_their_defaults():
+    for function in (bpcore.Network, bpcore.mlp):
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        assert all(p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters)
+    net = bpcore.Network([Dense(2, 3)])
+    assert net.loss.kernel == "mse" and net.dtype == np.float64 and net.l2 == net.l1 == 0.0
+    with pytest.raises(TypeError, match="los"):
+        bpcore.mlp([2, 3], los="mse")
+
+
+def test_repr_is_one_line():
+    assert repr(bpcore.mlp([4, 5, 3], output="softmax", loss="cross_entropy", dtype="float32")) == (
+        "Network(Dense(4, 5), ReLU(), Dense(5, 3), Softmax(), "
+        "loss=cross_entropy, float32, 43 parameters)"
+    )
+    assert repr(small()) == (
+        "Network(first=Dense(4, 6), LeakyReLU(slope=0.2), Dropout(0.25), "
+        "Dense(6, 5, bias=False), GELU(), last=Dense(5, 3), loss=huber, float64, 78 parameters)"
+    )
+
+
+def test_summary():
+    summary = small().summary()
+    assert summary.splitlines() == [
+        "name   layer                    output  parameters",
+        "first  Dense(4, 6)              6               30",
+        "1      LeakyReLU(slope=0.2)     6                0",
+        "2      Dropout(0.25)            6                0",
+        "3      Dense(6, 5, bias=False)  5               30",
+        "4      GELU()                   5                0",
+        "last   Dense(5, 3)              3               18",
+        "loss huber, float64, 4 inputs, 78 parameters",
+    ]
+    assert repr(summary) == str(summary), "a prompt shows it as it prints"
+
+
+def test_mlp():
+    net = bpcore.mlp([4, 5, 6, 3], hidden="tanh", output="sigmoid", loss="bce", dtype="float32")
+    types = [type(layer).__name__ for layer in net.layers]
+    assert types == ["Dense", "Tanh", "Dense", "Tanh", "Dense", "Sigmoid"]
+    assert net.dtype == np.float32 and net.loss.kernel == "bce"
+    slope = bpcore.LeakyReLU(slope=0.3)
+    net = bpcore.mlp((4, 5, 6, 3), hidden=slope, output=slope, l2=0.5)
+    assert [layer.slope for layer in net.layers[1::2]] == [0.3] * 3
+    assert len({id(layer) for layer in net.layers}) == 6, "each place has a layer of its own"
+    assert net.l2 == 0.5
+    assert len(bpcore.mlp([2, 1]).layers) == 1
+    assert len(bpcore.mlp([2, 3, 1], hidden="identity").layers) == 3
+    assert bpcore.mlp(np.array([2, 3, 1])).n_in == 2
+
+
+def test_weights_come_from_the_generator():
+    assert (small(rng=1).parameters == small(rng=1).parameters).all()
+    assert (small(rng=1).parameters != small(rng=2).parameters).any()
+    assert (small(rng=None).parameters != small(rng=None).parameters).any()
+    rng = np.random.default_rng(5)
+    net = bpcore.Network([Dense(2, 3)], rng=rng)
+    assert net.rng is rng
+    assert (net.parameters[:6] == bpcore.Network([Dense(2, 3)], rng=5).parameters[:6]).all()
+    assert (net.parameters != bpcore.Network([Dense(2, 3)], rng=rng).parameters).any()
+
+
+def test_a_layer_keeps_the_weights_that_it_has():
+    looked, given, own = Dense(2, 2), Dense(2, 2, weight_init=np.eye(2)), Dense(2, 2, rng=4)
+    looked.weight = [[1, 2], [3, 4]]
+    looked.bias[:] = 5
+    net = bpcore.Network([looked, given, own], rng=0, dtype="float32")
+    np.testing.assert_array_equal(net.parameters[:10], [1, 2, 3, 4, 5, 5, 1, 0, 0, 1])
+    same = Dense(2, 2, rng=4).weight.astype("float32")
+    np.testing.assert_array_equal(own.weight, same)
+    assert all(layer.dtype == np.float32 for layer in net.layers)
+
+
+def test_a_network_that_came_to_nothing_leaves_its_layers_free():
+    first, second = Dense(2, 3), Dense(3, 1)
+    bpcore.Network([second])
+    with pytest.raises(ValueError, match="already part of a network"):
+        bpcore.Network([first, second], rng=0)
+    weight = first.weight.copy()
+    net = bpcore.Network([first], rng=1)
+    np.testing.assert_array_equal(net.parameters[:6], weight.ravel())
+
+
+# --------------------------------------------------------------------------------- flat parameters
+
+
+def test_parameters_are_one_array_in_the_order_of_the_layers(dtype):
+    net = small(dtype=dtype)
+    assert net.parameters.dtype == net.gradients.dtype == dtype
+    assert net.parameters.shape == net.gradients.shape == (78,)
+    net.parameters[:] = np.arange(78)
+    net.gradients[:] = -np.arange(78)
+    first, middle, last = net["first"], net[3], net["last"]
+    np.testing.assert_array_equal(first.weight, np.arange(24).reshape(4, 6))
+    np.testing.assert_array_equal(first.bias, np.arange(24, 30))
+    np.testing.assert_array_equal(middle.weight, np.arange(30, 60).reshape(6, 5))
+    assert middle.bias is None and middle.grad_bias is None
+    np.testing.assert_array_equal(last.grad_weight, -np.arange(60, 75).reshape(5, 3))
+    np.testing.assert_array_equal(last.grad_bias, -np.arange(75, 78))
+
+
+def test_parameters_are_seen_from_everywhere():
+    net = small()
+    flat = net.parameters
+    net["first"].weight[1, 2] = 7
+    assert flat[8] == 7
+    net["last"].bias = [1, 2, 3]
+    np.testing.assert_array_equal(flat[-3:], [1, 2, 3])
+    net["first"].weight += 1
+    assert flat[8] == 8
+    net.parameters = list(range(78))
+    assert net.parameters is flat and flat[77] == 77 and net["last"].bias[2] == 77
+    net.parameters += 1
+    assert net.parameters is flat and net["last"].bias[2] == 78
+    flat[8] = -1
+    assert net[0].weight[1, 2] == -1
+    x = np.ones((1, 4))
+    before = net.predict(x)
+    flat[-3:] += 10
+    np.testing.assert_allclose(net.predict(x) - before, 10)
+    net.gradients = np.arange(78)
+    assert net["last"].grad_bias[2] == 77
+
+
+def test_what_is_assigned_is_copied():
+    net, values = small(), np.arange(78.0)
+    net.parameters = values
+    net.gradients = values
+    values[:] = -1
+    assert net.parameters[5] == net.gradients[5] == 5
+
+
+def test_parameter_arrays(dtype):
+    net = small(dtype=dtype)
+    shapes = {
+        "first.weight": (4, 6), "first.bias": (6,), "3.weight": (6, 5),
+        "last.weight": (5, 3), "last.bias": (3,),
+    }  # fmt: skip
+    for arrays, flat in (
+        (net.parameter_arrays(), net.parameters),
+        (net.gradient_arrays(), net.gradients),
+    ):
+        assert {name: array.shape for name, array in arrays.items()} == shapes
+        assert list(arrays) == list(shapes)
+        assert all(array.dtype == dtype for array in arrays.values())
+        for i, array in enumerate(arrays.values()):
+            array[...] = i
+        expected = np.repeat(np.arange(5), [np.prod(shape) for shape in shapes.values()])
+        np.testing.assert_array_equal(flat, expected)
+
+
+@pytest.mark.parametrize("name", ["layers", "names", "loss", "dtype", "l2", "l1", "n_in", "n_out"])
+def test_what_is_built_in_cannot_be_set(name):
+    """Setting it would change what the network says of itself, but not what it computes."""
+    net = small()
+    before = everything(net)
+    with pytest.raises(AttributeError, match=name):
+        setattr(net, name, getattr(bpcore.mlp([1, 1], l2=0.5, l1=0.5), name))
+    assert everything(net) == before
+
+
+# ------------------------------------------------------------------------------------------ copies
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {protocol}": lambda net, p=protocol: pickle.loads(pickle.dumps(net, p))
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    },
+    "astype": lambda net: net.astype(net.dtype),
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies(how, trained, data):
+    """A copy is the same in all, shares nothing, and trains on to the same bits."""
+    before = everything(trained)
+    twin = COPIES[how](trained)
+    assert everything(twin) == before
+    twin.fit(*data, epochs=2, batch_size=5)
+    twin.metadata["units"].append("kg")
+    assert everything(trained) == before
+    trained.fit(*data, epochs=2, batch_size=5)
+    trained.metadata["units"].append("kg")
+    assert everything(twin) == everything(trained)
+    assert trained.optimizer.state(trained).step == 5 * 5
+    assert twin.optimizer is not trained.optimizer
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_of_what_was_never_trained(how):
+    net = small()
+    twin = COPIES[how](net)
+    assert everything(twin) == everything(net)
+    assert twin.optimizer is None
+    twin["last"].bias[0] = 9
+    assert net["last"].bias[0] == 0
+    assert twin.parameter_arrays()["last.bias"][0] == 9, "the copy's layers are views of its own"
+    assert np.shares_memory(twin["last"].bias, twin.parameters)
+
+
+class Named(bpcore.Network):
+    """A class of a user's own, with something of its own to remember."""
+
+    def __init__(self, n, title):
+        super().__init__([Dense(n, 2), bpcore.Tanh(), Dense(2, 1)], rng=0)
+        self.title = title
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_of_a_subclass(how):
+    net = Named(3, "mine")
+    twin = COPIES[how](net)
+    assert type(twin) is Named
+    assert twin.title == "mine"
+    assert everything(twin) == everything(net)
+
+
+def test_pickle_in_a_new_process(trained, data, tmp_path):
+    """With the state of the optimiser and of the generator: training goes on to the same bits."""
+    (tmp_path / "net.pickle").write_bytes(pickle.dumps((trained, data)))
+    code = """
+import pickle, sys
+with open(sys.argv[1], "rb") as file:
+    net, data = pickle.load(file)
+before = net.parameters.copy()
+net.fit(*data, epochs=2, batch_size=5)
+with open(sys.argv[1], "wb") as file:
+    pickle.dump((before, net), file)
+"""
+    done = run(code, tmp_path / "net.pickle")
+    assert done.returncode == 0, done.stderr
+    before, net = pickle.loads((tmp_path / "net.pickle").read_bytes())
+    np.testing.assert_array_equal(before, trained.parameters)
+    trained.fit(*data, epochs=2, batch_size=5)
+    assert everything(net) == everything(trained)
+
+
+def test_astype(trained, data):
+    before = everything(trained)
+    narrow = trained.astype("float32")
+    assert everything(trained) == before
+    assert narrow.dtype == narrow.parameters.dtype == narrow["last"].weight.dtype == np.float32
+    np.testing.assert_array_equal(narrow.parameters, trained.parameters.astype("float32"))
+    assert narrow.names == trained.names and narrow.l2 == trained.l2
+    slots = trained.optimizer.state(trained).slots
+    for slot, same in zip(narrow.optimizer.state(narrow).slots, slots, strict=True):
+        np.testing.assert_array_equal(slot, same.astype("float32"))
+    narrow.fit(*data)
+    wide = narrow.astype(float)
+    np.testing.assert_array_equal(wide.parameters, narrow.parameters.astype(float))
+    np.testing.assert_allclose(wide.predict(data[0]), narrow.predict(data[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_astype_out_of_range():
+    net = bpcore.Network([Dense(1, 1, weight_init=[[1e300]])])
+    with pytest.raises(ValueError, match=r"1e\+300, beyond the range of float32"):
+        net.astype("float32")
+    assert net.dtype == np.float64 and net.parameters[0] == 1e300
+
+
+# --------------------------------------------------------------------------------------- inference
+
+
+def test_predict(dtype, data, level):
+    net = small(dtype=dtype)
+    x = data[0].astype(dtype)
+    before = everything(net)
+    y = net.predict(x)
+    assert y.shape == (ROWS, 3) and y.dtype == dtype and type(y) is np.ndarray
+    assert y.flags.owndata and y.flags.c_contiguous
+    np.testing.assert_array_equal(net(x), y)
+    np.testing.assert_array_equal(net.predict(x.tolist()), y)
+    assert everything(net) == before
+
+
+@pytest.mark.parametrize("n_in", [1, 4])
+def test_zero_rows(n_in, dtype):
+    net = bpcore.Network([Dense(n_in, 3), bpcore.Softmax()], loss="cross_entropy", dtype=dtype)
+    for x in (np.empty((0, n_in)), np.empty((0, n_in), int), np.empty((0, n_in), "f4", "F")):
+        y = net.predict(x)
+        assert y.shape == (0, 3) and y.dtype == dtype
+    out = np.empty((0, 3), dtype)
+    assert net.predict(np.empty((0, n_in)), out=out) is out
+    net.gradients[:] = 9
+    assert net.forward(np.empty((0, n_in))).shape == (0, 3)
+    assert net.backward(np.empty((0, 3))).shape == (0, n_in)
+    assert (net.gradients == 0).all(), "a sum of no rows"
+
+
+def test_out_may_be_any_plain_array(dtype, data, tmp_path, level):
+    net = small(dtype=dtype)
+    expected = net.predict(data[0])
+    mapped = np.memmap(tmp_path / "y", dtype, "w+", shape=expected.shape)
+    room = np.full((3 * ROWS, 3), 9, dtype)
+    for out in (np.empty_like(expected), mapped, room[ROWS:-ROWS]):
+        assert net.predict(data[0], out=out) is out
+        np.testing.assert_array_equal(out, expected)
+    assert (room[:ROWS] == 9).all() and (room[-ROWS:] == 9).all()
+
+
+def overlaps(x, width):
+    """Pairs of inputs with the values of `x` and outputs of that width, sharing memory."""
+    n, n_in = x.shape
+
+    def pair(start_x, start_out):
+        memory = np.zeros(start_x + start_out + n * (n_in + width), x.dtype)
+        given = memory[start_x : start_x + x.size].reshape(x.shape)
+        given[...] = x
+        return given, memory[start_out : start_out + n * width].reshape(n, width)
+
+    yield pair(0, 0)
+    yield pair(0, 1)
+    yield pair(1, 0)
+    yield pair(0, n_in * (n // 2))
+    yield pair(width * (n // 2), 0)
+    memory = np.zeros((n, n_in + width), x.dtype)  # X lies between the rows of something larger
+    memory[:, :n_in] = x
+    yield memory[:, :n_in], memory.reshape(-1)[: n * width].reshape(n, width)
+
+
+@pytest.mark.parametrize("n_out", [2, 4, 9])
+@pytest.mark.parametrize("n", [1, 50, 3000])
+def test_out_may_overlap_the_inputs(n, n_out, dtype, rng, level):
+    """More rows than go through at a time included."""
+    net = bpcore.mlp([4, 7, n_out], rng=0, dtype=dtype)
+    x = rng.normal(size=(n, 4)).astype(dtype)
+    expected = net.predict(x)
+    for given, out in overlaps(x, n_out):
+        np.testing.assert_array_equal(given, x)
+        assert np.shares_memory(given, out)
+        net.predict(given, out=out)
+        np.testing.assert_array_equal(out, expected)
+
+
+# ----------------------------------------------------------------------------------- single passes
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber", "bce", "cross_entropy_logits"])
+def test_forward_and_backward_make_the_gradient(loss, dtype, rng, level):
+    """Composed by hand with a loss object: that of loss_and_gradient, at the input too."""
+    layers = [Dense(4, 6), bpcore.Tanh(), Dense(6, 3)]
+    layers += [bpcore.Sigmoid()] if loss == "bce" else []
+    net = bpcore.Network(layers, loss=loss, rng=0, dtype=dtype)
+    x, w = rng.normal(size=(ROWS, 4)), rng.uniform(0.1, 2, ROWS)
+    y = rng.integers(0, 3, ROWS) if "cross" in loss else rng.uniform(0, 1, (ROWS, 3))
+    alone = bpcore.losses.get(loss)
+    value, gradient, dx = net.loss_and_gradient(x, y, sample_weight=w, input_gradient=True)
+    assert alone.forward(net.forward(x), y, sample_weight=w) == pytest.approx(value, rel=1e-5)
+    net.gradients[:] = np.nan
+    got = net.backward(alone.backward())
+    tolerance = {"rtol": 0, "atol": 40 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(net.gradients, gradient, **tolerance)
+    np.testing.assert_allclose(got, dx, **tolerance)
+    assert got.dtype == dx.dtype == dtype and got.shape == dx.shape == x.shape
+    assert np.abs(dx).max() > 1e-3
+
+
+def test_gradient_at_the_input_is_the_derivative(data, level):
+    net = small()
+    x, y = data
+    _, _, dx = net.loss_and_gradient(x, y, input_gradient=True)
+    h = 1e-5
+    for row, column in itertools.product(range(0, ROWS, 5), range(4)):
+        step = np.zeros_like(x)
+        step[row, column] = h
+        slope = (net.loss_value(x + step, y) - net.loss_value(x - step, y)) / (2 * h)
+        assert slope == pytest.approx(dx[row, column], rel=1e-5, abs=1e-9)
+
+
+def test_loss_and_gradient(data, dtype):
+    net = small(dtype=dtype)
+    loss, gradient = net.loss_and_gradient(*data)
+    assert type(loss) is float
+    assert loss == pytest.approx(net.loss_value(*data), rel=1e-6)
+    assert gradient.dtype == dtype and gradient.shape == net.parameters.shape
+    np.testing.assert_array_equal(gradient, net.gradients)
+    assert not np.shares_memory(gradient, net.gradients)
+    kept = gradient.copy()
+    again = net.loss_and_gradient(data[0] * 2, data[1])[1]
+    np.testing.assert_array_equal(gradient, kept)
+    assert (again != kept).any()
+
+
+def test_dropout_acts_in_training_only(data):
+    net = small()
+    x, y = data
+    state = net.rng.bit_generator.state
+    plain = net.predict(x)
+    np.testing.assert_array_equal(net.forward(x), plain)
+    loss = net.loss_value(x, y)
+    assert net.loss_and_gradient(x, y)[0] == loss
+    assert net.rng.bit_generator.state == state, "nothing was drawn"
+    assert (net.forward(x, training=True) != plain).any()
+    assert net.loss_and_gradient(x, y, training=True)[0] != loss
+    assert net.rng.bit_generator.state != state
+    other = small()
+    assert (other.forward(x, training=True) == small().forward(x, training=True)).all()
+    assert (other.forward(x, training=True) != small().forward(x, training=True)).any()
+
+
+def test_backward_follows_the_last_forward(data):
+    net = small()
+    x, y = data
+    net.forward(x)
+    net.forward(x[:5])
+    dx = net.backward(y[:5])
+    assert dx.shape == (5, 4)
+    kept = net.gradients.copy()
+    np.testing.assert_array_equal(net.backward(y[:5]), dx)
+    np.testing.assert_array_equal(net.gradients, kept)
+    net.backward(2 * y[:5])
+    np.testing.assert_allclose(net.gradients, 2 * kept, rtol=1e-13)
+    net.predict(x), net.loss_and_gradient(x, y)
+    np.testing.assert_array_equal(net.backward(y[:5]), dx)
+
+
+# --------------------------------------------------------------------------------------- processes
+
+LEVEL = "import bpcore; print(bpcore.simd_level())"
+ALL_LEVELS = ("generic", "avx2", "avx512", "neon")
+
+
+@pytest.mark.parametrize("name", bpcore.simd_levels())
+def test_level_from_the_environment(name):
+    done = run(LEVEL, BPCORE_SIMD=name)
+    assert (done.stdout.strip(), done.stderr) == (name, "")
+
+
+def test_level_without_the_environment():
+    assert run(LEVEL).stdout.strip() == bpcore.simd_levels()[-1]
+
+
+def test_level_that_is_unknown():
+    done = run(LEVEL, BPCORE_SIMD="avx51")
+    assert done.returncode == 1 and done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last == (
+        "ValueError: BPCORE_SIMD must be one of generic, avx2, avx512, neon, got 'avx51'; "
+        "did you mean 'avx512'?"
+    )
+
+
+def test_levels_that_this_machine_lacks():
+    lacking = [name for name in ALL_LEVELS if name not in bpcore.simd_levels()]
+    assert lacking, "no machine has them all"
+    for name in lacking:
+        done = run(LEVEL, BPCORE_SIMD=name)
+        assert done.returncode == 1 and done.stdout == ""
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"ValueError: BPCORE_SIMD={name}: this machine or this build lacks")
+        assert last.endswith(f"it has {', '.join(bpcore.simd_levels())}")
+
+
+THREADS = "import bpcore; print(bpcore.get_num_threads())"
+
+
+def test_number_of_threads():
+    assert run(THREADS).stdout == "1\n"
+    assert run(THREADS, BPCORE_NUM_THREADS="3").stdout == "3\n"
+    before = bpcore.get_num_threads()
+    try:
+        bpcore.set_num_threads(np.int64(2))
+        assert bpcore.get_num_threads() == 2
+        for value, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)):
+            with pytest.raises(error, match="^n must be"):
+                bpcore.set_num_threads(value)
+        assert bpcore.get_num_threads() == 2
+    finally:
+        bpcore.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5", "²"])
+def test_number_of_threads_that_cannot_be(value):
+    done = run(THREADS, BPCORE_NUM_THREADS=value)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("ValueError: BPCORE_NUM_THREADS must be ")
+
+
+def test_info():
+    """Versions, levels, threads."""
+    command = [sys.executable, "-m", "bpcore", "info"]
+    environment = os.environ | {"BPCORE_SIMD": "generic", "BPCORE_NUM_THREADS": "7"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    versions = (bpcore.__version__, np.__version__, sys.version.split()[0])
+    for word in (*versions, *bpcore.simd_levels(), "7"):
+        assert word in done.stdout
+    assert "Traceback" not in done.stdout
