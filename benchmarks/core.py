@@ -1,4 +1,4 @@
-"""Figures of the core beside plain NumPy in the same run: medians of interleaved rounds, one thread.
+"""Figures of the core beside plain NumPy in one run: medians of interleaved rounds, one thread.
 
 Run as ``python benchmarks/core.py``; digits need scikit-learn.
 """

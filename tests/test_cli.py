@@ -76,6 +76,11 @@ def test_train_without_arguments_learns_iris(run):
         "petal_length",
         "petal_width",
     ]
+    lengths = pandas.read_csv(iris_path())["sepal_length"]
+    mean = net.metadata["table"]["features"][0]["mean"]
+    assert abs(mean - lengths.mean()) < 0.1
+    assert mean != lengths.mean()  # that of the 120 rows learned from
+    assert abs(mean * 120 - round(mean * 120, 1)) < 1e-9
 
     command = out.partition("next:")[2].split()  # what it says to run next does run
     assert command[0] == "bpcore"
@@ -115,6 +120,16 @@ def test_quantity_is_predicted_in_its_own_units(run):
     code, out, err = run("predict", "waves/model.safetensors", "new.csv")
     assert (code, err) == (0, "")
     np.testing.assert_allclose([float(v) for v in out.split()[1:]], predicted["predicted_y"][:7])
+
+
+def test_one_held_out_row_has_no_r2(run):
+    Path("five.csv").write_text("x,t\n1,2.5\n2,3\n3,4\n4,5.5\n5,9\n")
+    code, out, _ = run("train", "five.csv", "--target", "t", "--epochs", 2, "--quiet", "--out", "m")
+    assert code == 0
+    assert "R^2:      undefined on 1 held-out rows" in out
+    code, out, err = run("predict", "m", "five.csv")
+    assert (code, len(out.split())) == (0, 6)
+    assert "of 5 rows" in err
 
 
 def test_predict_of_no_rows_and_of_rows_without_target(run):

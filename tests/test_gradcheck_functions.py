@@ -185,9 +185,177 @@ def case(family, seed):
     return f, gradient, x
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+by_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+
+
+@by_family
 def test_right_gradients_are_never_called_wrong(family):
     for seed in SEEDS:
         f, gradient, x = case(family, seed)
         report = check_gradients(f, gradient, x)
         assert report.n_wrong == 0, f"seed {seed}\n{report}"
+        assert report.n_checked + report.n_kinks + report.n_undecided == x.size
+        if report.n_checked:
+            assert report.worst_error < 1e-4
+
+
+@by_family
+def test_what_counts_as_checked_would_have_failed_if_off_by_1e_4(family):
+    n_wrong = n_undecided = 0
+    for seed in SEEDS:
+        f, gradient, x = case(family, seed)
+        report = check_gradients(f, lambda x, g=gradient: g(x) * (1 + 1e-4), x)
+        array = report.arrays["x"]
+        passed = (array.verdict == "right") & (array.analytic != 0)
+        assert not passed.any(), f"seed {seed}\n{report}"
+        n_wrong += report.n_wrong
+        n_undecided += report.n_undecided
+    if family not in (single_precision, cancellation, offset):  # these hide it in their rounding
+        assert n_wrong > 5 * n_undecided
+
+
+@by_family
+def test_one_wrong_entry_is_found(family):
+    found = 0
+    for seed in SEEDS:
+        f, gradient, x = case(family, seed)
+        judged = check_gradients(f, gradient, x).arrays["x"]
+        good = np.flatnonzero((judged.verdict == "right") & (judged.analytic != 0))
+        if not good.size:
+            continue
+        at = judged.index[good[seed % good.size]]
+
+        def wrong(x, gradient=gradient, at=at):
+            g = np.array(gradient(x), dtype=float)
+            g[at] *= 1 + 1e-3
+            return g
+
+        report = check_gradients(f, wrong, x)
+        assert not report.ok
+        assert report.worst_location == ("x", at)
+        assert report.worst_error == pytest.approx(1e-3, rel=0.05)
+        found += 1
+    assert found >= 5
+
+
+@pytest.mark.parametrize("exponent", [-300, -100, -12, 0, 12, 100, 300])
+def test_the_scale_of_the_function_does_not_matter(exponent):
+    scale = 10.0**exponent
+    x = np.array([[0.3, -1.2], [0.7, 2.0]])
+
+    def f(x):
+        return scale * np.sum(np.tanh(x))
+
+    def gradient(x):
+        return scale * (1 - np.tanh(x) ** 2)
+
+    report = check_gradients(f, gradient, x)
+    assert report.ok, report
+    assert report.n_checked == 4
+    assert not check_gradients(f, lambda x: 1.0001 * gradient(x), x).ok
+
+
+@pytest.mark.parametrize("exponent", [-200, -8, 0, 8, 200])
+def test_the_scale_of_the_point_does_not_matter(exponent):
+    scale = 10.0**exponent
+    x = scale * np.array([0.3, -1.2, 0.7])
+    report = check_gradients(
+        lambda x: np.sum(np.sin(x / scale)), lambda x: np.cos(x / scale) / scale, x
+    )
+    assert report.ok, report
+    assert report.n_checked == 3
+
+
+@pytest.mark.parametrize("slopes", [(1.0, 0.0), (1.0, -1.0), (1.0, 0.99), (3.0, 1.0)])
+def test_kinks_at_the_point_are_counted_and_left_out(slopes):
+    right, left = slopes
+    x = np.array([0.0, 0.5, -0.5])
+
+    def f(x):
+        return np.sum(np.where(x > 0, right * x, left * x) + x**2)
+
+    report = check_gradients(f, lambda x: np.where(x > 0, right, left) + 2 * x, x)
+    assert report.ok, report
+    assert (report.n_checked, report.n_kinks) == (2, 1)
+    assert report.arrays["x"].verdict[0] == "kink"
+
+
+@pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5, 1e-7])
+def test_kinks_beside_the_point_only_shorten_the_step(distance):
+    x = np.array([distance, -distance, 1.0])
+    report = check_gradients(lambda x: np.sum(np.abs(x)), np.sign, x)
+    assert report.ok, report
+    assert report.n_checked == 3
+    assert not check_gradients(lambda x: np.sum(np.abs(x)), lambda x: 1.0001 * np.sign(x), x).ok
+
+
+def test_kinks_that_hide_one_another_are_kinks():
+    """relu(x) - relu(-x) is x, but by convention its gradient at 0 is 0."""
+
+    def f(x):
+        return np.maximum(x[0], 0) - np.maximum(-x[0], 0) + x[1] ** 2
+
+    def gradient(x):
+        return np.array([float(x[0] > 0) + float(x[0] < 0), 2 * x[1]])
+
+    report = check_gradients(f, gradient, [0.0, 1.0])
+    assert report.ok
+    assert report.n_kinks == 1
+    assert not check_gradients(f, lambda x: np.array([0.0, 2 * x[1]]), [0.5, 1.0]).ok
+
+
+def test_a_slope_below_the_noise_is_undecided_and_not_wrong():
+    def f(x):
+        return 1e8 + np.sum(x[:3] ** 2) + 1e-12 * x[3]
+
+    x = np.array([1e3, 2e3, 3e3, 4.0])
+    report = check_gradients(f, lambda x: np.append(2 * x[:3], 1e-12), x)
+    assert report.ok
+    assert report.n_undecided == 1
+    assert report.arrays["x"].verdict[3] == "too small to judge"
+    # Even a small slope that is claimed to be large can be judged.
+    assert not check_gradients(f, lambda x: np.append(2 * x[:3], 1e-2), x).ok
+
+
+def test_the_edge_of_the_domain_is_stepped_around():
+    report = check_gradients(lambda x: np.sum(np.log(x)), lambda x: 1 / x, [1e-9, 1e-3, 1.0])
+    assert report.ok
+    assert report.n_checked == 3
+
+
+def test_large_arrays_by_sample_and_by_projections():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(200, 60))
+
+    def f(x):
+        return np.sum(np.tanh(x) ** 2)
+
+    def gradient(x):
+        return 2 * np.tanh(x) * (1 - np.tanh(x) ** 2)
+
+    def one_sign_wrong(x):
+        g = gradient(x)
+        g[17, 5] *= -1
+        return g
+
+    report = check_gradients(f, gradient, x, parameters=50)
+    assert report.ok
+    assert report.n_checked == 50
+    report = check_gradients(f, gradient, x, parameters="projections")
+    assert report.ok
+    assert report.arrays["x"].index == ["direction 0", "direction 1", "direction 2"]
+    assert not check_gradients(f, one_sign_wrong, x, parameters="projections").ok
+    assert check_gradients(f, lambda x: -gradient(x), x, parameters="projections").hint.startswith(
+        "sign"
+    )
+
+
+def test_samples_are_repeatable():
+    x = np.random.default_rng(4).normal(size=100)
+    index = [
+        check_gradients(lambda x: np.sum(x**2), lambda x: 2 * x, x, parameters=5, rng=rng)
+        .arrays["x"]
+        .index
+        for rng in (1, 1, 2, np.random.default_rng(1))
+    ]
+    assert index[0] == index[1] == index[3] != index[2]

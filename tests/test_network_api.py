@@ -567,7 +567,12 @@ def test_number_of_threads():
     try:
         bpcore.set_num_threads(np.int64(2))
         assert bpcore.get_num_threads() == 2
-        for value, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)):
+        for value, error in (
+            (0, ValueError),
+            (-1, ValueError),
+            (1.5, TypeError),
+            (True, TypeError),
+        ):
             with pytest.raises(error, match="^n must be"):
                 bpcore.set_num_threads(value)
         assert bpcore.get_num_threads() == 2

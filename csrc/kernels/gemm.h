@@ -43,8 +43,8 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, con
     for (int r = 0; r < rows; r++) {
         UNROLL
         for (int v = 0; v < vectors; v++) {
-            const real *from = initial + r * p->initial_stride + v * WIDTH;
-            sum[r][v] = !initial ? vset(0) : ragged && v == last ? vload_part(from, rest) : vload(from);
+            const real *from = initial ? initial + r * p->initial_stride + v * WIDTH : NULL;
+            sum[r][v] = !from ? vset(0) : ragged && v == last ? vload_part(from, rest) : vload(from);
         }
     }
     const real *a = p->a + i * p->a_row, *b = p->b + j;

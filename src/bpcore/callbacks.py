@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore.checks import finite_non_negative, whole
+from bpcore.checks import boolean, finite_non_negative, whole
 
 if TYPE_CHECKING:
     from bpcore.history import History
@@ -61,7 +61,7 @@ class EarlyStopping:
         self.monitor = monitor
         self.patience = whole(patience, "patience", 1)
         self.min_delta = finite_non_negative(min_delta, "min_delta")
-        self.restore_best = restore_best
+        self.restore_best = boolean(restore_best, "restore_best")
         self._forget()
 
     def _forget(self) -> None:

@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with warnings.catch_warnings():
+        # What overflows is refused as not finite where it matters.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.showwarning = _show_warning
             arguments = _parser().parse_args(argv)
             code = arguments.run(arguments)

@@ -202,6 +202,8 @@ def _prove(
     if details or not report.ok:
         print(report)
     found = f"{report.n_checked} derivatives, worst relative error {report.worst_error:.1e}"
+    if report.n_undecided:
+        found += f", {report.n_undecided} too small to judge"
     _say("check", f"gradients {'proven' if report.ok else 'NOT proven'}: {found}")
     return report.ok
 
@@ -213,6 +215,7 @@ def _score(
     rows, where = (held, "held-out") if len(held) else (train, "training")
     answer = encoder.decode(prediction)[rows]
     column = encoder.target["column"]
+    score: dict[str, float | None]
     if encoder.classes:
         truth = table.text(column)
         names, counts = np.unique(truth[train].astype(str), return_counts=True)
@@ -227,10 +230,10 @@ def _score(
         truth = table.numbers(column)
         mean = np.full(len(rows), truth[train].mean())
         score = {"r2": _r2(truth[rows], answer), "baseline": _r2(truth[rows], mean)}
-        trivial = f"(always the mean: {score['baseline']:.3f})"
-        _say("R^2", f"{score['r2']:.3f} on {len(rows)} {where} rows {trivial}")
-        error, trivial = (np.sqrt(np.mean((truth[rows] - guess) ** 2)) for guess in (answer, mean))
-        _say("", f"root mean squared error {error:.6g} (always the mean: {trivial:.6g})")
+        shown, trivial = map(_show_r2, score.values())
+        _say("R^2", f"{shown} on {len(rows)} {where} rows (always the mean: {trivial})")
+        rms, rms_mean = (_rms(truth[rows] - guess) for guess in (answer, mean))
+        _say("", f"root mean squared error {rms:.6g} (always the mean: {rms_mean:.6g})")
     return {"scored_rows": len(rows), "held_out": bool(len(held)), **score}
 
 
@@ -248,13 +251,28 @@ def _compare(encoder: TableEncoder, table: Table, answer: np.ndarray) -> None:
     if encoder.classes:
         score = f"accuracy: {(truth == answer)[known].mean():.1%}"
     else:
-        score = f"R^2: {_r2(truth[known], answer[known]):.3f}"
+        score = f"R^2: {_show_r2(_r2(truth[known], answer[known]))}"
     print(f"{score} of {known.sum()} rows that have {column!r}", file=sys.stderr)
 
 
-def _r2(truth: np.ndarray, answer: np.ndarray) -> float:
-    variation = np.sum((truth - truth.mean()) ** 2)
-    return float(1 - np.sum((truth - answer) ** 2) / variation) if variation > 0 else float("nan")
+def _r2(truth: np.ndarray, answer: np.ndarray) -> float | None:
+    """Return 1 - residual / variation, or None where the truth does not vary."""
+    deviation = truth - truth.mean()
+    largest = np.abs(deviation).max()
+    if not 0 < largest < np.inf:
+        return None
+    residual = (truth - answer) / largest  # so that no square overflows
+    value = 1 - np.sum(residual**2) / np.sum((deviation / largest) ** 2)
+    return float(value) if np.isfinite(value) else None
+
+
+def _rms(error: np.ndarray) -> float:
+    largest = float(np.abs(error).max()) or 1.0
+    return largest * float(np.sqrt(np.mean((error / largest) ** 2)))
+
+
+def _show_r2(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _folder(out: str | None, stem: str) -> tuple[Path, bool]:

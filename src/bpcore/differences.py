@@ -141,6 +141,7 @@ def measure_slopes(
     center: float,
     noise: float,
     uncertainty: "np.ndarray | float" = 0.0,
+    harmless_gap: float = 1e-4,
 ) -> Slopes:
     """Measure the slope of a function along many lines and compare each with an analytic one.
 
@@ -161,6 +162,9 @@ def measure_slopes(
         Its rounding noise, from `noise_level`.
     uncertainty : float or ndarray of shape (m,)
         How far off a right analytic slope may be because of the precision it was computed in.
+    harmless_gap : float
+        How large a gap between both sides may be, as a share of the difference from the analytic
+        slope, without being taken for what several kinks at the point leave to be seen.
 
     Returns
     -------
@@ -198,7 +202,9 @@ def measure_slopes(
         parts = [pilot, *np.array_split(rest, -(-rest.size // _CHUNK))]
     found = Slopes(np.empty(m), np.empty(m), np.empty(m, dtype=np.int8))
     for part in parts:
-        search = _Search(move, part, *(column[part] for column in columns), center, noise)
+        search = _Search(
+            move, part, *(column[part] for column in columns), center, noise, harmless_gap
+        )
         search.run(ratio)
         for whole, own in zip(found, (search.numeric, search.error, search.verdict), strict=True):
             whole[part] = own
@@ -220,10 +226,11 @@ class _Search:
         uncertainty: np.ndarray,
         center: float,
         noise: float,
+        harmless_gap: float,
     ) -> None:
         m = analytic.size
         self.move, self.names, self.center, self.noise = move, names, center, noise
-        self.analytic, self.uncertainty = analytic, uncertainty
+        self.analytic, self.uncertainty, self.harmless_gap = analytic, uncertainty, harmless_gap
         self.scale, self.spacing, self.longest = scale, spacing, _LONGEST * scale
         self.verdict = np.full(m, UNKNOWN, dtype=np.int8)
         self.acceptable = np.zeros(m, dtype=bool)  # right, if nothing better can be had
@@ -336,7 +343,9 @@ class _Search:
         seen = _SEEN * self.rounding[: r + 1, lines]
         gap_here = self.gap[best, lines]
         little = np.where(gap_here < 0.01 * distance, 50, _SEEN)  # too little to watch it fade
-        smooth = gap_here <= little * self.rounding[best, lines]
+        smooth = gap_here <= np.maximum(
+            little * self.rounding[best, lines], self.harmless_gap * distance
+        )
         smooth |= (shorter & (gap + seen <= 0.3 * gap_here)).any(axis=0)
         wrong = far & ~right & smooth & agree.any(axis=0)
         self.acceptable[lines] = right

@@ -17,7 +17,7 @@ def plain_state(state: Any) -> Any:
 BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
-def generator_from(state: dict[str, Any]) -> np.random.Generator:
+def generator_from(state: dict[str, Any]) -> "np.random.Generator":
     """Return a generator of a known kind in the state that `plain_state` gave."""
     if state["bit_generator"] not in BIT_GENERATORS:
         raise ValueError(f"unknown bit generator {state['bit_generator']!r}")

@@ -103,7 +103,7 @@ class Lines:
 
 
 def choose_lines(
-    blocks: list[Block], parameters: str | int, rng: np.random.Generator
+    blocks: list[Block], parameters: str | int, rng: "np.random.Generator"
 ) -> list[Lines]:
     """Draw the entries or directions to look at in each block.
 

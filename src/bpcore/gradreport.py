@@ -166,7 +166,8 @@ class GradientReport:
             advice = ""
             if self.resolution > _LOW_RESOLUTION:
                 advice = (
-                    f"; the function is precise only to about {self.resolution:.0e} of its value: "
+                    "; the function is precise only to about "
+                    f"{min(self.resolution, 1):.0e} of its value: "
                     "compute it in float64, without cancellation"
                 )
             left = self.n_entries - self.n_checked

@@ -13,9 +13,10 @@ class History(Mapping[str, list[Any]]):
     """The figures of each epoch, as lists by name.
 
     ``history["loss"]`` is the mean of the epoch's batch losses before their updates; further names
-    are "epoch" (from 0), "learning_rate", "seconds" (since the start of the fit, to about a
-    millisecond), "validation_loss" where there is validation data, and what callbacks added.
-    ``len(history)`` is the number of epochs; `keys`, `items` and ``in`` are those of the lists.
+    are "epoch" (from 0), "learning_rate", "seconds" (of training so far, without callbacks, to
+    about a millisecond), "validation_loss" where there is validation data, and what callbacks
+    added. ``len(history)`` is the number of epochs; `keys`, `items` and ``in`` are those of the
+    lists.
 
     Examples
     --------

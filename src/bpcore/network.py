@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from bpcore.history import History
 
 
+_BUILT_IN = frozenset({"names", "layers", "loss", "dtype", "l2", "l1", "n_in", "n_out"})
+_ATTRIBUTES = _BUILT_IN | {
+    *("rng", "optimizer", "history", "metadata"),
+    *("_lock", "_fitting", "_plan", "_parameters", "_gradients"),
+}
+
+
 class Network(Passes):
     """A feed-forward network: layers in a row, a loss, and their parameters in one flat array.
 
@@ -124,6 +131,11 @@ class Network(Passes):
         self._parameters = np.zeros(n_parameters, self.dtype)
         self._gradients = np.zeros(n_parameters, self.dtype)
         self._bind()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _BUILT_IN and name in self.__dict__:  # it would not change what C computes
+            raise AttributeError(f"{name} is built into a network; make another network instead")
+        super().__setattr__(name, value)
 
     def _make_plan(self) -> _core.Plan:
         loss = (self.loss.kernel, self.loss.parameter, self.loss.reduction, self.l2, self.l1)
@@ -271,15 +283,18 @@ class Network(Passes):
 
     def astype(self, dtype: "DTypeLike") -> "Network":
         """Return a copy with parameters of another dtype."""
-        state = self.__getstate__()
-        state["dtype"] = as_dtype(dtype).name
-        return _from_state(copy.deepcopy(state))
+        return self._copied({}, dtype=as_dtype(dtype).name)
 
     def __copy__(self) -> "Network":
         return copy.deepcopy(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
-        return _from_state(copy.deepcopy(self.__getstate__(), memo))
+        return self._copied(memo)
+
+    def _copied(self, memo: dict[int, Any], **changes: Any) -> "Network":
+        net = memo[id(self)] = type(self).__new__(type(self))
+        net.__setstate__(copy.deepcopy(self.__getstate__() | changes, memo))
+        return net
 
     def __getstate__(self) -> dict[str, Any]:
         optimizer = self.optimizer
@@ -298,6 +313,7 @@ class Network(Passes):
             "optimizer": optimizer,
             "optimizer_state": None if state is None else (state.slots, state.step),
             "metadata": self.metadata,
+            "others": {key: self.__dict__[key] for key in self.__dict__.keys() - _ATTRIBUTES},
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -306,6 +322,7 @@ class Network(Passes):
         Network.__init__(self, layers, **arguments)
         self.gradients = state["gradients"]
         self.metadata = state["metadata"]
+        self.__dict__.update(state["others"])
         if state["optimizer"] is not None:
             self.optimizer = state["optimizer"]
             self._set_optimizer_state(*state["optimizer_state"])
@@ -433,9 +450,3 @@ def mlp(
     if isinstance(layers[-1], Identity):
         layers.pop()
     return Network(layers, loss=loss, **keywords)
-
-
-def _from_state(state: dict[str, Any]) -> Network:
-    net = Network.__new__(Network)
-    net.__setstate__(state)
-    return net

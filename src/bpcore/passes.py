@@ -23,7 +23,7 @@ class Passes:
     dtype: np.dtype
     n_in: int
     n_out: int
-    rng: np.random.Generator
+    rng: "np.random.Generator"  # quoted: importing numpy.random takes 10 ms
     _plan: _core.Plan
     _parameters: np.ndarray
     _gradients: np.ndarray

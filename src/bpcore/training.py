@@ -12,6 +12,7 @@ from bpcore.checks import (
     as_sample_weight,
     boolean,
     check_finite,
+    check_memory,
     choose,
     finite_positive,
     fraction,
@@ -121,6 +122,8 @@ def fit(
     if boolean(resume, "resume"):
         raise NotImplementedError("fit cannot resume yet")
     epochs = whole(epochs, "epochs", 0)
+    check_memory(32 * epochs, f"the record of {epochs} epochs")
+    verbose = whole(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
     print_every = whole(print_every, "print_every", 1)
     sampling = choose(sampling, _core.sampling_names(), "sampling")
     clip = 0.0 if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
@@ -141,12 +144,13 @@ def fit(
             raise RuntimeError("a callback cannot train the network that is being trained")
         net._fitting = True
         try:
-            net.optimizer = optimizer
             rows = None
             if held_out:
-                order = net.rng.permutation(n)
-                rows = np.sort(order[held_out:])
-                validation = (*data, np.sort(order[:held_out]))
+                no_draw = None, np.arange(held_out)
+                rows, others = _split(net.rng, n, held_out, data[2]) if epochs else no_draw
+                validation = (*data, others)
+            if epochs:
+                net.optimizer = optimizer
             run = _Run(net, (*data, rows), validation, optimizer, rates, batch_size, sampling, clip)
             return run.train(watchers, bar, print_every if verbose else 0)
         finally:
@@ -256,7 +260,7 @@ class _Run:
             self.extra.setdefault(name, [np.nan] * epoch)
         for name, values in self.extra.items():
             values.append(logs.get(name, np.nan))
-        return any(stop is True for stop in stops)
+        return any(isinstance(stop, bool | np.bool_) and stop for stop in stops)
 
     def history(self, epochs: int) -> History:
         columns = {"epoch": list(range(epochs)), "loss": self.losses[:epochs].tolist()}
@@ -344,6 +348,22 @@ def _held_out(n: int, share: float) -> int:
     return min(max(round(share * n), 1), n - 1)
 
 
+def _split(
+    rng: "np.random.Generator", n: int, held_out: int, weight: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the rows to train on and those to hold out, both in order."""
+    before = rng.bit_generator.state
+    order = rng.permutation(n)
+    rows, rows_held_out = np.sort(order[held_out:]), np.sort(order[:held_out])
+    if weight is not None and not (weight[rows].any() and weight[rows_held_out].any()):
+        rng.bit_generator.state = before
+        raise ValueError(
+            "sample_weight is all zero in the rows that validation_fraction drew to hold out, or "
+            "in the others; give validation_data"
+        )
+    return rows, rows_held_out
+
+
 def _optimizer(net: "Network", optimizer: Any) -> optimizers.Optimizer:
     if optimizer is None:
         return optimizers.SGD() if net.optimizer is None else net.optimizer
@@ -353,9 +373,11 @@ def _optimizer(net: "Network", optimizer: Any) -> optimizers.Optimizer:
 def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
     watchers = list(callbacks)
     for callback in watchers:
-        if not callable(callback) and not any(hasattr(callback, name) for name in _EVENTS):
+        known = callable(callback) or any(hasattr(callback, name) for name in _EVENTS)
+        if isinstance(callback, type) or not known:
+            events = ", ".join(_EVENTS)
             raise TypeError(
-                f"a callback must be callable or have one of {', '.join(_EVENTS)}; got {callback!r}"
+                f"a callback must be a function or an object with {events}; got {callback!r}"
             )
     if early_stopping is None:
         return watchers
