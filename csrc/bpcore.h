@@ -178,7 +178,7 @@ typedef struct bp_dataset {
 /* All of a fit: what it works on, where it stands, and what it records. The caller fills it once and calls train() until it
  * returns something other than BP_PAUSED or stop_epoch is reached; train() moves the fields under `position`. */
 typedef struct bp_fit {
-    bp_dataset data, validation; /* validation.n_rows == 0: none */
+    bp_dataset data, validation;  /* validation.n_rows == 0: none */
     void *parameters, *gradients; /* real[n_parameters] each */
     bp_random random;
 
@@ -245,16 +245,16 @@ typedef struct bp_kernels {
     void (*loss)(const bp_loss_spec *spec, double *value, void *gradient, const void *prediction, const void *target,
                  const void *weight, int64_t n, int64_t k);
     /* BP_E_DIVERGED, and nothing has changed, where a gradient is or a parameter would become non-finite. */
-    bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots, const double *hyper,
-                           double learning_rate, int64_t step, int64_t n);
+    bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots,
+                                const double *hyper, double learning_rate, int64_t step, int64_t n);
 
     /* Whole networks. `workspace` must have been made for the same plan. */
 
     /* y[n][n_out] for all rows of x; inference. */
     void (*predict)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters, const bp_array *x);
     /* The same with everything kept for backward(); needs a training workspace of at least x.n_rows rows. */
-    void (*forward)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters, const bp_array *x, int training,
-                    uint64_t dropout_key);
+    void (*forward)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters, const bp_array *x,
+                    int training, uint64_t dropout_key);
     /* After forward() on n rows: overwrites gradients and dx[n][n_in] (may be NULL). No loss, no penalty. */
     void (*backward)(const bp_plan *plan, bp_workspace *workspace, void *gradients, void *dx, const void *dy,
                      const void *parameters, int64_t n);
@@ -269,8 +269,8 @@ typedef struct bp_kernels {
 
 /* The level in use: the best that this machine runs, unless chosen otherwise. */
 bp_level bp_level_in_use(void);
-int bp_level_runs_here(bp_level level);       /* built in, and the CPU and the system support it */
-bp_status bp_level_choose(bp_level level);    /* BP_E_LEVEL when it does not run here */
+int bp_level_runs_here(bp_level level);           /* built in, and the CPU and the system support it */
+bp_status bp_level_choose(bp_level level);        /* BP_E_LEVEL when it does not run here */
 const bp_kernels *bp_kernels_for(bp_dtype dtype); /* of the level in use */
 
 #ifdef __cplusplus

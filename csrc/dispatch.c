@@ -77,7 +77,4 @@ bp_status bp_level_choose(bp_level level)
     return BP_OK;
 }
 
-const bp_kernels *bp_kernels_for(bp_dtype dtype)
-{
-    return tables[bp_level_in_use()][dtype == BP_FLOAT64];
-}
+const bp_kernels *bp_kernels_for(bp_dtype dtype) { return tables[bp_level_in_use()][dtype == BP_FLOAT64]; }

@@ -13,10 +13,7 @@ typedef struct layout {
     int overflow;
 } layout;
 
-static int64_t size_of(bp_dtype dtype)
-{
-    return dtype == BP_FLOAT64 ? 8 : 4;
-}
+static int64_t size_of(bp_dtype dtype) { return dtype == BP_FLOAT64 ? 8 : 4; }
 
 /* a * b, or -1 past what an address can count. a, b >= 0. */
 static int64_t checked_product(int64_t a, int64_t b)
@@ -143,10 +140,7 @@ bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_l
     return BP_OK;
 }
 
-void bp_plan_destroy(bp_plan *plan)
-{
-    free(plan);
-}
+void bp_plan_destroy(bp_plan *plan) { free(plan); }
 
 int64_t bp_plan_n_in(const bp_plan *plan) { return plan->n_in; }
 int64_t bp_plan_n_out(const bp_plan *plan) { return plan->n_out; }
@@ -170,10 +164,7 @@ static size_t reserve(layout *l, int64_t rows, int64_t stride, int64_t size)
     return at;
 }
 
-static void *at(char *base, size_t offset)
-{
-    return base ? base + offset : NULL;
-}
+static void *at(char *base, size_t offset) { return base ? base + offset : NULL; }
 
 /* Lay the workspace out from `base`; with base NULL only to learn its size. */
 static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)

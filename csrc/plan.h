@@ -33,14 +33,14 @@ struct bp_workspace {
     void *memory;
     /* each of n_rows padded rows of reals */
     void *input, *target;
-    void *scratch[2];    /* as wide as the widest layer */
-    void *weight;        /* n_rows reals */
-    int kept_training;        /* whether dropout acted in the last forward() */
-    int64_t value_stride;     /* of values[0] */
-    const void **values;      /* [n_layers + 1] what went into each layer, and what came out of the last */
-    void **outputs;           /* [n_layers] */
-    void **masks;             /* [n_layers] of dropout layers, else NULL */
-    void **transposed;        /* [n_layers] of dense layers: the weight's transpose, n_out padded rows */
+    void *scratch[2];     /* as wide as the widest layer */
+    void *weight;         /* n_rows reals */
+    int kept_training;    /* whether dropout acted in the last forward() */
+    int64_t value_stride; /* of values[0] */
+    const void **values;  /* [n_layers + 1] what went into each layer, and what came out of the last */
+    void **outputs;       /* [n_layers] */
+    void **masks;         /* [n_layers] of dropout layers, else NULL */
+    void **transposed;    /* [n_layers] of dense layers: the weight's transpose, n_out padded rows */
 };
 
 #endif

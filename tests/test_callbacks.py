@@ -226,7 +226,7 @@ def test_what_is_no_callback(callbacks, message, net, data):
     np.testing.assert_array_equal(net.parameters, before)
 
 
-# ------------------------------------------------------------------------------------ early stopping
+# ---------------------------------------------------------------------------------- early stopping
 
 
 class Script:
@@ -287,8 +287,15 @@ def test_early_stopping_without_validation_looks_at_the_loss(net, data):
     history = net.fit(*data, epochs=1000, early_stopping=stopping)
     assert len(history) < 1000
     assert stopping.best == history["loss"][stopping.best_epoch]
-    again = net.fit(*data, epochs=1000, early_stopping=stopping)
-    assert stopping.best == again["loss"][stopping.best_epoch], "an earlier fit is forgotten"
+
+
+def test_early_stopping_forgets_an_earlier_fit(net, data):
+    stopping = bpcore.EarlyStopping(monitor="figure", patience=2)
+    for values, best in (([5, 4, 3, 2], 2), ([9, 8, 7, 7, 7, 1], 7)):
+        script = Script(values)
+        net.fit(*data, epochs=len(values), callbacks=[script, stopping])
+        assert (stopping.best, values[stopping.best_epoch]) == (best, best)
+        np.testing.assert_array_equal(net.parameters, script.parameters[stopping.best_epoch])
 
 
 def test_early_stopping_among_the_callbacks(net, data):
@@ -335,7 +342,7 @@ def test_gradient_norms(order, data):
 
 @pytest.mark.parametrize("order", [0, 3, -1, "2", None, np.nan])
 def test_gradient_norms_of_no_order(order):
-    with pytest.raises(ValueError, match="order must be 1, 2 or numpy.inf, got"):
+    with pytest.raises(ValueError, match=r"order must be 1, 2 or numpy\.inf, got"):
         bpcore.GradientNorms(order=order)
 
 
@@ -421,8 +428,9 @@ def test_progress_is_closed_when_a_callback_raises(net, data, capsys):
     def fail(net, epoch, logs):
         raise Mine
 
-    with pytest.raises(Mine):
+    with pytest.raises(Mine) as caught:
         net.fit(*data, epochs=4, progress=True, callbacks=[fail])
+    assert caught.tb, "which keeps the bar alive"
     assert not tqdm._instances
     net.fit(*data, epochs=4, progress=True, callbacks=[lambda *arguments: True])
     assert "25%" in capsys.readouterr().err

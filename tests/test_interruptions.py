@@ -206,7 +206,7 @@ def test_labels_that_change_during_fit_do_not_matter(rng):
 @pytest.mark.parametrize("value", [0.5, 1e300, np.nan, -np.inf])
 @pytest.mark.parametrize("which", ["X", "y", "sample_weight"])
 def test_data_that_changes_during_fit(which, value, dtype, rng):
-    """Rubbish in, DivergenceError or rubbish out; never a crash, nor weights that are not finite."""
+    """Rubbish in, DivergenceError or rubbish out; never a crash, nor weights not finite."""
     arrays = {
         "X": rng.normal(size=(N, 4)).astype(dtype), "y": rng.normal(size=(N, 2)).astype(dtype),
         "sample_weight": np.ones(N, dtype),

@@ -1,15 +1,11 @@
-"""Network: construction, names, views, copies, predictions and single passes."""
+"""Network: construction, names, views, predictions and single passes."""
 
-import copy
 import inspect
 import itertools
-import os
-import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from test_copies import everything, small
 
 import bpcore
 from bpcore import Dense
@@ -17,59 +13,9 @@ from bpcore import Dense
 ROWS = 23
 
 
-def small(**keywords):
-    """A network with names, every kind of layer and state of an optimiser."""
-    layers = [
-        ("first", Dense(4, 6)),
-        bpcore.LeakyReLU(slope=0.2),
-        bpcore.Dropout(0.25),
-        Dense(6, 5, bias=False),
-        bpcore.GELU(),
-        ("last", Dense(5, 3)),
-    ]
-    keywords = {"loss": bpcore.Huber(delta=0.5), "rng": 3, "l2": 1e-3, "l1": 1e-4} | keywords
-    return bpcore.Network(layers, **keywords)
-
-
 @pytest.fixture
 def data(rng):
     return rng.normal(size=(ROWS, 4)), rng.normal(size=(ROWS, 3))
-
-
-@pytest.fixture
-def trained(data):
-    net = small()
-    net.fit(*data, epochs=3, batch_size=5, optimizer=bpcore.Adam(learning_rate=0.01))
-    net.metadata = {"units": ["m", "s"], "mean": 0.5}
-    return net
-
-
-def everything(net):
-    """All that makes a network what it is, as something to compare."""
-    optimizer = net.optimizer
-    state = None if optimizer is None else optimizer.state(net)
-    return {
-        "parameters": net.parameters.tobytes(),
-        "gradients": net.gradients.tobytes(),
-        "dtype": net.dtype,
-        "text": repr(net),
-        "names": net.names,
-        "penalties": (net.l2, net.l1),
-        "loss": net.loss.config(),
-        "layers": [layer.config() for layer in net.layers],
-        "generator": net.rng.bit_generator.state,
-        "metadata": net.metadata,
-        "optimizer": None if optimizer is None else optimizer.config(),
-        "slots": None if state is None else [slot.tobytes() for slot in state.slots],
-        "step": None if state is None else state.step,
-    }
-
-
-def run(code, *arguments, **environment):
-    """Run Python code in a new process; return what it did."""
-    environment = {k: v for k, v in os.environ.items() if k[:7] != "BPCORE_"} | environment
-    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
 # ------------------------------------------------------------------------------------ construction
@@ -263,107 +209,6 @@ def test_what_is_built_in_cannot_be_set(name):
     assert everything(net) == before
 
 
-# ------------------------------------------------------------------------------------------ copies
-
-COPIES = {
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    **{
-        f"pickle {protocol}": lambda net, p=protocol: pickle.loads(pickle.dumps(net, p))
-        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
-    },
-    "astype": lambda net: net.astype(net.dtype),
-}
-
-
-@pytest.mark.parametrize("how", COPIES)
-def test_copies(how, trained, data):
-    """A copy is the same in all, shares nothing, and trains on to the same bits."""
-    before = everything(trained)
-    twin = COPIES[how](trained)
-    assert everything(twin) == before
-    twin.fit(*data, epochs=2, batch_size=5)
-    twin.metadata["units"].append("kg")
-    assert everything(trained) == before
-    trained.fit(*data, epochs=2, batch_size=5)
-    trained.metadata["units"].append("kg")
-    assert everything(twin) == everything(trained)
-    assert trained.optimizer.state(trained).step == 5 * 5
-    assert twin.optimizer is not trained.optimizer
-
-
-@pytest.mark.parametrize("how", COPIES)
-def test_copies_of_what_was_never_trained(how):
-    net = small()
-    twin = COPIES[how](net)
-    assert everything(twin) == everything(net)
-    assert twin.optimizer is None
-    twin["last"].bias[0] = 9
-    assert net["last"].bias[0] == 0
-    assert twin.parameter_arrays()["last.bias"][0] == 9, "the copy's layers are views of its own"
-    assert np.shares_memory(twin["last"].bias, twin.parameters)
-
-
-class Named(bpcore.Network):
-    """A class of a user's own, with something of its own to remember."""
-
-    def __init__(self, n, title):
-        super().__init__([Dense(n, 2), bpcore.Tanh(), Dense(2, 1)], rng=0)
-        self.title = title
-
-
-@pytest.mark.parametrize("how", COPIES)
-def test_copies_of_a_subclass(how):
-    net = Named(3, "mine")
-    twin = COPIES[how](net)
-    assert type(twin) is Named
-    assert twin.title == "mine"
-    assert everything(twin) == everything(net)
-
-
-def test_pickle_in_a_new_process(trained, data, tmp_path):
-    """With the state of the optimiser and of the generator: training goes on to the same bits."""
-    (tmp_path / "net.pickle").write_bytes(pickle.dumps((trained, data)))
-    code = """
-import pickle, sys
-with open(sys.argv[1], "rb") as file:
-    net, data = pickle.load(file)
-before = net.parameters.copy()
-net.fit(*data, epochs=2, batch_size=5)
-with open(sys.argv[1], "wb") as file:
-    pickle.dump((before, net), file)
-"""
-    done = run(code, tmp_path / "net.pickle")
-    assert done.returncode == 0, done.stderr
-    before, net = pickle.loads((tmp_path / "net.pickle").read_bytes())
-    np.testing.assert_array_equal(before, trained.parameters)
-    trained.fit(*data, epochs=2, batch_size=5)
-    assert everything(net) == everything(trained)
-
-
-def test_astype(trained, data):
-    before = everything(trained)
-    narrow = trained.astype("float32")
-    assert everything(trained) == before
-    assert narrow.dtype == narrow.parameters.dtype == narrow["last"].weight.dtype == np.float32
-    np.testing.assert_array_equal(narrow.parameters, trained.parameters.astype("float32"))
-    assert narrow.names == trained.names and narrow.l2 == trained.l2
-    slots = trained.optimizer.state(trained).slots
-    for slot, same in zip(narrow.optimizer.state(narrow).slots, slots, strict=True):
-        np.testing.assert_array_equal(slot, same.astype("float32"))
-    narrow.fit(*data)
-    wide = narrow.astype(float)
-    np.testing.assert_array_equal(wide.parameters, narrow.parameters.astype(float))
-    np.testing.assert_allclose(wide.predict(data[0]), narrow.predict(data[0]), rtol=1e-4, atol=1e-5)
-
-
-def test_astype_out_of_range():
-    net = bpcore.Network([Dense(1, 1, weight_init=[[1e300]])])
-    with pytest.raises(ValueError, match=r"1e\+300, beyond the range of float32"):
-        net.astype("float32")
-    assert net.dtype == np.float64 and net.parameters[0] == 1e300
-
-
 # --------------------------------------------------------------------------------------- inference
 
 
@@ -518,82 +363,3 @@ def test_backward_follows_the_last_forward(data):
     np.testing.assert_allclose(net.gradients, 2 * kept, rtol=1e-13)
     net.predict(x), net.loss_and_gradient(x, y)
     np.testing.assert_array_equal(net.backward(y[:5]), dx)
-
-
-# --------------------------------------------------------------------------------------- processes
-
-LEVEL = "import bpcore; print(bpcore.simd_level())"
-ALL_LEVELS = ("generic", "avx2", "avx512", "neon")
-
-
-@pytest.mark.parametrize("name", bpcore.simd_levels())
-def test_level_from_the_environment(name):
-    done = run(LEVEL, BPCORE_SIMD=name)
-    assert (done.stdout.strip(), done.stderr) == (name, "")
-
-
-def test_level_without_the_environment():
-    assert run(LEVEL).stdout.strip() == bpcore.simd_levels()[-1]
-
-
-def test_level_that_is_unknown():
-    done = run(LEVEL, BPCORE_SIMD="avx51")
-    assert done.returncode == 1 and done.stdout == ""
-    last = done.stderr.splitlines()[-1]
-    assert last == (
-        "ValueError: BPCORE_SIMD must be one of generic, avx2, avx512, neon, got 'avx51'; "
-        "did you mean 'avx512'?"
-    )
-
-
-def test_levels_that_this_machine_lacks():
-    lacking = [name for name in ALL_LEVELS if name not in bpcore.simd_levels()]
-    assert lacking, "no machine has them all"
-    for name in lacking:
-        done = run(LEVEL, BPCORE_SIMD=name)
-        assert done.returncode == 1 and done.stdout == ""
-        last = done.stderr.splitlines()[-1]
-        assert last.startswith(f"ValueError: BPCORE_SIMD={name}: this machine or this build lacks")
-        assert last.endswith(f"it has {', '.join(bpcore.simd_levels())}")
-
-
-THREADS = "import bpcore; print(bpcore.get_num_threads())"
-
-
-def test_number_of_threads():
-    assert run(THREADS).stdout == "1\n"
-    assert run(THREADS, BPCORE_NUM_THREADS="3").stdout == "3\n"
-    before = bpcore.get_num_threads()
-    try:
-        bpcore.set_num_threads(np.int64(2))
-        assert bpcore.get_num_threads() == 2
-        for value, error in (
-            (0, ValueError),
-            (-1, ValueError),
-            (1.5, TypeError),
-            (True, TypeError),
-        ):
-            with pytest.raises(error, match="^n must be"):
-                bpcore.set_num_threads(value)
-        assert bpcore.get_num_threads() == 2
-    finally:
-        bpcore.set_num_threads(before)
-
-
-@pytest.mark.parametrize("value", ["", "0", "-1", "two", "1.5", "²"])
-def test_number_of_threads_that_cannot_be(value):
-    done = run(THREADS, BPCORE_NUM_THREADS=value)
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("ValueError: BPCORE_NUM_THREADS must be ")
-
-
-def test_info():
-    """Versions, levels, threads."""
-    command = [sys.executable, "-m", "bpcore", "info"]
-    environment = os.environ | {"BPCORE_SIMD": "generic", "BPCORE_NUM_THREADS": "7"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    versions = (bpcore.__version__, np.__version__, sys.version.split()[0])
-    for word in (*versions, *bpcore.simd_levels(), "7"):
-        assert word in done.stdout
-    assert "Traceback" not in done.stdout

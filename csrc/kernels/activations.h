@@ -5,44 +5,40 @@
 
 #include "math.h"
 
-#define F(name) ALWAYS_INLINE vec name##_f(vec x, vec parameter)
-#define DF(name) ALWAYS_INLINE vec name##_df(vec x, vec y, vec parameter)
-#define UNUSED(a) (void)(a)
+#define F(name) ALWAYS_INLINE vec name##_f(MAYBE_UNUSED vec x, MAYBE_UNUSED vec parameter)
+#define DF(name) ALWAYS_INLINE vec name##_df(MAYBE_UNUSED vec x, MAYBE_UNUSED vec y, MAYBE_UNUSED vec parameter)
 
-F(identity) { UNUSED(parameter); return x; }
-DF(identity) { UNUSED(x); UNUSED(y); UNUSED(parameter); return vset(1); }
+F(identity) { return x; }
+DF(identity) { return vset(1); }
 
-F(sigmoid) { UNUSED(parameter); return sigmoid_v(x); }
-DF(sigmoid) { UNUSED(x); UNUSED(parameter); return y * (vset(1) - y); }
+F(sigmoid) { return sigmoid_v(x); }
+DF(sigmoid) { return y * (vset(1) - y); }
 
-F(relu) { UNUSED(parameter); return vmax(x, vset(0)); }
-DF(relu) { UNUSED(x); UNUSED(parameter); return vselect(vless(vset(0), y), vset(1), vset(0)); }
+F(relu) { return vmax(x, vset(0)); }
+DF(relu) { return vselect(vless(vset(0), y), vset(1), vset(0)); }
 
-F(tanh) { UNUSED(parameter); return tanh_v(x); }
-DF(tanh) { UNUSED(x); UNUSED(parameter); return (vset(1) - y) * (vset(1) + y); }
+F(tanh) { return tanh_v(x); }
+DF(tanh) { return (vset(1) - y) * (vset(1) + y); }
 
 /* x > 0 ? x : slope x */
 F(leaky_relu) { return vselect(vless(vset(0), x), x, parameter * x); }
-DF(leaky_relu) { UNUSED(y); return vselect(vless(vset(0), x), vset(1), parameter); }
+DF(leaky_relu) { return vselect(vless(vset(0), x), vset(1), parameter); }
 
 /* x > 0 ? x : alpha (exp(x) - 1) */
 F(elu) { return vselect(vless(vset(0), x), x, parameter * expm1_negative_v(vmin(x, vset(0)))); }
 DF(elu) { return vselect(vless(vset(0), x), vset(1), y + parameter); }
 
-F(softplus) { UNUSED(parameter); return softplus_v(x); }
-DF(softplus) { UNUSED(x); UNUSED(parameter); return -expm1_negative_v(-y); } /* sigmoid(x) = 1 - exp(-y) */
+F(softplus) { return softplus_v(x); }
+DF(softplus) { return -expm1_negative_v(-y); } /* sigmoid(x) = 1 - exp(-y) */
 
 /* x Phi(x); the bound keeps -inf * 0 from becoming nan */
 F(gelu)
 {
-    UNUSED(parameter);
     vec density;
     return vmax(x, vset(-REAL_MAX)) * normal_cdf_v(x, &density);
 }
 DF(gelu)
 {
-    UNUSED(y);
-    UNUSED(parameter);
     vec density;
     vec cdf = normal_cdf_v(x, &density);
     return vfma(vmin(vmax(x, vset(-REAL_MAX)), vset(REAL_MAX)), density, cdf);
@@ -53,14 +49,11 @@ DF(gelu)
 #define GELU_CUBIC C(0.071354816272600250)
 F(gelu_tanh)
 {
-    UNUSED(parameter);
     vec u = x * vfma(vset(GELU_CUBIC) * x, x, vset(GELU_LINEAR));
     return vmax(x, vset(-REAL_MAX)) * sigmoid_v(u);
 }
 DF(gelu_tanh)
 {
-    UNUSED(y);
-    UNUSED(parameter);
     vec near = vmin(vmax(x, vset(-30)), vset(30)); /* the derivative is 0 or 1 long before */
     vec square = near * near;
     vec s = sigmoid_v(near * vfma(vset(GELU_CUBIC), square, vset(GELU_LINEAR)));
@@ -68,11 +61,9 @@ DF(gelu_tanh)
     return vfma(near * du * s, vset(1) - s, s);
 }
 
-F(silu) { UNUSED(parameter); return vmax(x, vset(-REAL_MAX)) * sigmoid_v(x); }
+F(silu) { return vmax(x, vset(-REAL_MAX)) * sigmoid_v(x); }
 DF(silu)
 {
-    UNUSED(y);
-    UNUSED(parameter);
     vec s = sigmoid_v(x);
     vec finite = vmin(vmax(x, vset(-REAL_MAX)), vset(REAL_MAX));
     return vfma(finite * s, sigmoid_v(-finite), s); /* 1 - s, without its rounding error */
@@ -93,8 +84,7 @@ DF(silu)
     {                                                                                                                          \
         const vec c = vset(parameter);                                                                                         \
         int64_t i = 0;                                                                                                         \
-        for (; i <= n - WIDTH; i += WIDTH)                                                                                     \
-            vstore(dx + i, vload(dy + i) * name##_df(vload(x + i), vload(y + i), c));                                          \
+        for (; i <= n - WIDTH; i += WIDTH) vstore(dx + i, vload(dy + i) * name##_df(vload(x + i), vload(y + i), c));           \
         if (i < n) {                                                                                                           \
             const part rest = vpart(n - i);                                                                                    \
             vec slope = name##_df(vload_part(x + i, rest), vload_part(y + i, rest), c);                                        \

@@ -85,8 +85,8 @@ static bp_status read_targets(real *out, int64_t stride, const bp_array *array, 
 static int rows_in_place(const bp_array *array)
 {
     const int64_t size = (int64_t)sizeof(real);
-    return array->dtype == (BP_REAL_BITS == 64 ? BP_FLOAT64 : BP_FLOAT32) && !array->swapped &&
-           array->column_stride == size && array->row_stride % size == 0 && (uintptr_t)array->data % sizeof(real) == 0;
+    return array->dtype == (BP_REAL_BITS == 64 ? BP_FLOAT64 : BP_FLOAT32) && !array->swapped && array->column_stride == size &&
+           array->row_stride % size == 0 && (uintptr_t)array->data % sizeof(real) == 0;
 }
 
 /* The sum of the weights of n rows; n where there are none. */

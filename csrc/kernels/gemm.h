@@ -130,8 +130,8 @@ static void transpose(real *RESTRICT out, int64_t out_stride, const real *RESTRI
 /* ---- Dense layers: y = x W + b ---------------------------------------------------------------------------------------- */
 
 typedef struct dense_shape {
-    int64_t n, n_in, n_out;               /* rows, and the two widths */
-    int64_t in_stride, out_stride;        /* of x and dx, of y and dy */
+    int64_t n, n_in, n_out;        /* rows, and the two widths */
+    int64_t in_stride, out_stride; /* of x and dx, of y and dy */
 } dense_shape;
 
 static void dense_forward(real *y, const real *x, int64_t x_stride, const real *weight, const real *bias, const dense_shape *s)
@@ -155,8 +155,9 @@ static void add_columns(real *sums, const real *rows, int64_t stride, int64_t n,
 static void dense_backward_weight(real *grad_weight, real *grad_bias, const real *dy, const real *x, int64_t x_stride,
                                   const dense_shape *s, int fresh)
 {
-    const product by_weight = {grad_weight, s->n_out,      fresh ? NULL : grad_weight, s->n_out, x,    1, x_stride, dy,
-                               s->out_stride, s->n_in,     s->n_out,                   s->n};
+    const product by_weight = {
+        grad_weight, s->n_out, fresh ? NULL : grad_weight, s->n_out, x, 1, x_stride, dy, s->out_stride, s->n_in,
+        s->n_out,    s->n};
     multiply(&by_weight);
     if (grad_bias) add_columns(grad_bias, dy, s->out_stride, s->n, s->n_out, fresh);
 }
@@ -164,7 +165,7 @@ static void dense_backward_weight(real *grad_weight, real *grad_bias, const real
 /* dx = dy W^T, from the transposed copy of the weight whose rows are in_stride apart. */
 static void dense_backward_input(real *dx, const real *dy, const real *transposed, const dense_shape *s)
 {
-    const product p = {dx,   s->in_stride, NULL, 0, dy, s->out_stride, 1, transposed, s->in_stride, s->n, s->n_in, s->n_out};
+    const product p = {dx, s->in_stride, NULL, 0, dy, s->out_stride, 1, transposed, s->in_stride, s->n, s->n_in, s->n_out};
     multiply(&p);
 }
 

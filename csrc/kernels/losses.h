@@ -5,19 +5,14 @@
 
 #include "math.h"
 
-#define F(name) ALWAYS_INLINE vec name##_f(vec p, vec t, vec parameter)
-#define DF(name) ALWAYS_INLINE vec name##_df(vec p, vec t, vec parameter)
-#define UNUSED(a) (void)(a)
+#define F(name) ALWAYS_INLINE vec name##_f(vec p, vec t, MAYBE_UNUSED vec parameter)
+#define DF(name) ALWAYS_INLINE vec name##_df(vec p, MAYBE_UNUSED vec t, MAYBE_UNUSED vec parameter)
 
-F(mse) { UNUSED(parameter); return (p - t) * (p - t); }
-DF(mse) { UNUSED(parameter); return vset(2) * (p - t); }
+F(mse) { return (p - t) * (p - t); }
+DF(mse) { return vset(2) * (p - t); }
 
-F(mae) { UNUSED(parameter); return vabs(p - t); }
-DF(mae)
-{
-    UNUSED(parameter);
-    return vselect(vless(t, p), vset(1), vselect(vless(p, t), vset(-1), p - t)); /* p - t: 0, or nan */
-}
+F(mae) { return vabs(p - t); }
+DF(mae) { return vselect(vless(t, p), vset(1), vselect(vless(p, t), vset(-1), p - t)); /* p - t: 0, or nan */ }
 
 /* d^2/2 up to delta, delta (|d| - delta/2) beyond */
 F(huber)
@@ -31,13 +26,11 @@ DF(huber) { return vmin(vmax(p - t, -parameter), parameter); }
 ALWAYS_INLINE vec clipped(vec p) { return vmin(vmax(p, vset(REAL_EPSILON)), vset(1 - REAL_EPSILON)); }
 F(bce)
 {
-    UNUSED(parameter);
     vec q = clipped(p);
     return -vfma(t, log_v(q, vset(0)), (vset(1) - t) * log1p_finite_v(-q));
 }
 DF(bce)
 {
-    UNUSED(parameter);
     vec q = clipped(p);
     vec slope = (q - t) / (q * (vset(1) - q));
     return vselect(vless(p, q), vset(0), vselect(vless(q, p), vset(0), slope));
@@ -46,29 +39,19 @@ DF(bce)
 /* The same from the logit z = p: softplus(z) - t z, without cancellation for either sign of z */
 F(bce_logits)
 {
-    UNUSED(parameter);
     vec away = vmax(p, vset(0)) - p * t; /* exact for targets 0 and 1 */
     return away + log1p_finite_v(exp_v(-vabs(p)));
 }
 DF(bce_logits)
 {
-    UNUSED(parameter);
     /* for t = 1 and large z: -sigmoid(-z), which does not cancel */
     vec opposite = -sigmoid_v(-p) + (vset(1) - t);
     return vselect(vless(vset(0), p), opposite, sigmoid_v(p) - t);
 }
 
 /* -t log p, p clipped to at least eps */
-F(cross_entropy)
-{
-    UNUSED(parameter);
-    return -t * log_v(vmax(p, vset(REAL_EPSILON)), vset(0));
-}
-DF(cross_entropy)
-{
-    UNUSED(parameter);
-    return vselect(vless(p, vset(REAL_EPSILON)), vset(0), -t / p);
-}
+F(cross_entropy) { return -t * log_v(vmax(p, vset(REAL_EPSILON)), vset(0)); }
+DF(cross_entropy) { return vselect(vless(p, vset(REAL_EPSILON)), vset(0), -t / p); }
 
 #undef F
 #undef DF

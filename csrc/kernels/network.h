@@ -34,9 +34,9 @@ typedef struct pass {
     const bp_plan *plan;
     bp_workspace *workspace;
     const real *parameters;
-    int training;          /* dropout acts */
+    int training; /* dropout acts */
     uint64_t dropout_key;
-    int64_t first_row;     /* of the block in its batch, for dropout */
+    int64_t first_row; /* of the block in its batch, for dropout */
 } pass;
 
 /* One layer on n rows: from `in` to workspace->outputs[index]; returns where the result is. */

@@ -12,34 +12,23 @@
 #include "simd.h"
 
 #define N_CONSTANTS 8
-#define CONSTANTS(name) static void name##_constants(double *c, const double *hyper, double rate, int64_t step)
-#define STEP(name) ALWAYS_INLINE void name##_v(vec *p, vec g, vec *first, vec *second, const vec *c)
-#define UNUSED(a) (void)(a)
+#define CONSTANTS(name)                                                                                                        \
+    static void name##_constants(double *c, MAYBE_UNUSED const double *hyper, MAYBE_UNUSED double rate,                        \
+                                 MAYBE_UNUSED int64_t step)
+#define STEP(name) ALWAYS_INLINE void name##_v(vec *p, vec g, MAYBE_UNUSED vec *first, MAYBE_UNUSED vec *second, const vec *c)
 
-CONSTANTS(sgd_plain)
-{
-    UNUSED(hyper);
-    UNUSED(step);
-    c[0] = -rate;
-}
-STEP(sgd_plain)
-{
-    UNUSED(first);
-    UNUSED(second);
-    *p = vfma(c[0], g, *p);
-}
+CONSTANTS(sgd_plain) { c[0] = -rate; }
+STEP(sgd_plain) { *p = vfma(c[0], g, *p); }
 
 /* v = momentum v + g; p -= rate v, with Nesterov p -= rate (g + momentum v) */
 CONSTANTS(sgd_momentum)
 {
-    UNUSED(step);
     c[0] = -rate;
     c[1] = hyper[0];
     c[2] = hyper[1];
 }
 STEP(sgd_momentum)
 {
-    UNUSED(second);
     *first = vfma(c[1], *first, g);
     vec ahead = vfma(c[1], *first, g);
     *p = vfma(c[0], vselect(vless(vset(0), c[2]), ahead, *first), *p);
@@ -48,7 +37,6 @@ STEP(sgd_momentum)
 /* s = rho s + (1 - rho) g^2; p -= rate g / (sqrt(s) + epsilon) */
 CONSTANTS(rmsprop)
 {
-    UNUSED(step);
     c[0] = -rate;
     c[1] = hyper[0];
     c[2] = 1 - hyper[0];
@@ -56,7 +44,6 @@ CONSTANTS(rmsprop)
 }
 STEP(rmsprop)
 {
-    UNUSED(second);
     *first = vfma(c[1], *first, c[2] * g * g);
     *p = vfma(c[0], g / (vsqrt(*first) + c[3]), *p);
 }
@@ -95,8 +82,6 @@ STEP(adamw)
 /* Each parameter's own step grows while its gradient keeps its sign and shrinks when it turns: Riedmiller and Braun (1993) */
 CONSTANTS(rprop)
 {
-    UNUSED(rate);
-    UNUSED(step);
     for (int i = 0; i < 4; i++) c[i] = hyper[i];
 }
 STEP(rprop)
@@ -248,8 +233,7 @@ static bp_status guarded_step(bp_optimizer kind, real *p, const real *g, real *c
     /* no step below 2^-64 of the largest number can carry a finite parameter to infinity (float32: 2^-30) */
     const double harmless = (double)REAL_MAX * (double)(BP_REAL_BITS == 64 ? 5.4e-20 : 9.3e-10);
     const double largest_hyper = hyper[3] > 1 ? hyper[3] : 1;
-    if (!(rate * (magnitude + largest_hyper) < harmless) &&
-        !step_stays_finite(optimizer, p, g, slots, hyper, rate, step, n))
+    if (!(rate * (magnitude + largest_hyper) < harmless) && !step_stays_finite(optimizer, p, g, slots, hyper, rate, step, n))
         return BP_E_DIVERGED;
     optimizer->loop(p, g, slots, hyper, rate, step, n);
     return BP_OK;

@@ -24,8 +24,7 @@ ALWAYS_INLINE void dropout_fill(real *RESTRICT mask, uint64_t key, uint64_t firs
     const real kept = (real)(1 / (1 - p));
     const uint64_t threshold = (uint64_t)(p * 4294967296.0);
     const uint64_t offset = (key >> 32 << 32) + first;
-    for (int64_t i = 0; i < n; i++)
-        mask[i] = philox2x32(offset + (uint64_t)i, (uint32_t)key) < threshold ? 0 : kept;
+    for (int64_t i = 0; i < n; i++) mask[i] = philox2x32(offset + (uint64_t)i, (uint32_t)key) < threshold ? 0 : kept;
 }
 
 #endif

@@ -19,10 +19,12 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 #define NOINLINE static __attribute__((noinline, unused))
 #define RESTRICT __restrict__
+#define MAYBE_UNUSED __attribute__((unused))
 #else
 #define ALWAYS_INLINE static inline
 #define NOINLINE static
 #define RESTRICT
+#define MAYBE_UNUSED
 #endif
 
 #if defined(__clang__)
@@ -163,10 +165,7 @@ ALWAYS_INLINE vec vsplit_exponent(__m256i biased) /* whole numbers in [0, 2^52) 
     return AS_REAL(_mm256_or_si256(biased, two52)) - vset(4503599627370496.0 + EXPONENT_BIAS);
 }
 #else
-ALWAYS_INLINE part vpart(int64_t n)
-{
-    return _mm256_cmpgt_epi32(SET1_BITS(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
-}
+ALWAYS_INLINE part vpart(int64_t n) { return _mm256_cmpgt_epi32(SET1_BITS(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0)); }
 ALWAYS_INLINE vec vsplit_exponent(__m256i biased)
 {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, SET1_BITS(EXPONENT_BIAS)));
@@ -174,7 +173,7 @@ ALWAYS_INLINE vec vsplit_exponent(__m256i biased)
 #endif
 ALWAYS_INLINE vec vload_part(const real *p, part m) { return PD(maskload)(p, m); }
 ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { PD(maskstore)(p, m, v); }
-ALWAYS_INLINE vec vkeep(vec v, part m) { return PD(and)(v, AS_REAL(m)); }
+ALWAYS_INLINE vec vkeep(vec v, part m) { return PD (and)(v, AS_REAL(m)); }
 ALWAYS_INLINE vmask vless(vec a, vec b) { return PD(cmp)(a, b, _CMP_LT_OQ); }
 ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return PD(blendv)(b, a, m); }
 ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return PD(fmadd)(a, b, c); }
@@ -183,7 +182,7 @@ ALWAYS_INLINE vec vabs(vec a) { return PD(andnot)(vset(C(-0.0)), a); }
 ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
     const vec sign_bit = vset(C(-0.0));
-    return PD(or)(PD(andnot)(sign_bit, magnitude), PD(and)(sign_bit, sign));
+    return PD(or)(PD(andnot)(sign_bit, magnitude), PD (and)(sign_bit, sign));
 }
 ALWAYS_INLINE vec vpow2(vec k)
 {

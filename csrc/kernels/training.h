@@ -95,10 +95,7 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
 /* ---- The training loop ------------------------------------------------------------------------------------------------- */
 
 /* A batch of all rows keeps their own order. */
-static int shuffles(const bp_fit *fit)
-{
-    return fit->sampling == BP_SAMPLING_SHUFFLE && fit->batch_size < fit->data.n_rows;
-}
+static int shuffles(const bp_fit *fit) { return fit->sampling == BP_SAMPLING_SHUFFLE && fit->batch_size < fit->data.n_rows; }
 
 /* Positions among the rows that count to rows of the arrays. */
 static void rows_at(int64_t *order, int64_t n, const bp_dataset *data)

@@ -1,7 +1,8 @@
 # What _core.pyx uses of csrc/bpcore.h.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-cdef extern from "numpy/random/bitgen.h":  # cimport from numpy.random would import it, which takes 10 ms
+# cimport from numpy.random would import it, which takes 10 ms.
+cdef extern from "numpy/random/bitgen.h":
     ctypedef struct bitgen_t:
         void *state
         uint64_t (*next_uint64)(void *state) noexcept nogil
@@ -155,8 +156,8 @@ cdef extern from "bpcore.h" nogil:
                                const void *weight, int64_t n, int64_t n_in, int64_t n_out) noexcept nogil
         void (*loss)(const bp_loss_spec *spec, double *value, void *gradient, const void *prediction, const void *target,
                      const void *weight, int64_t n, int64_t k) noexcept nogil
-        bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void **slots, const double *hyper,
-                                    double learning_rate, int64_t step, int64_t n) noexcept nogil
+        bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void **slots,
+                                    const double *hyper, double learning_rate, int64_t step, int64_t n) noexcept nogil
         void (*predict)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters,
                         const bp_array *x) noexcept nogil
         void (*forward)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters, const bp_array *x,

@@ -49,7 +49,22 @@ class Slopes(NamedTuple):
     verdict: np.ndarray
 
 
-def noise_level(value: Callable[[float], float], center: float) -> float:
+class Noise(NamedTuple):
+    """The rounding of a function: the standard deviation `level` where its value is `size`."""
+
+    level: float
+    size: float
+
+    def at(self, top: np.ndarray) -> np.ndarray:
+        """The noise where the value is `top`, for numbers that are larger than `size` too.
+
+        A squared error of rounding q in a residual r is 2 r q, so noise grows with the root.
+        """
+        growth = np.sqrt(np.maximum(top / self.size, 1.0)) if self.size else 1.0
+        return np.maximum(_EPS * top, self.level * growth)
+
+
+def measure_noise(value: Callable[[float], float], center: float) -> Noise:
     """Estimate the rounding noise of a function from high differences along one line.
 
     Parameters
@@ -62,8 +77,7 @@ def noise_level(value: Callable[[float], float], center: float) -> float:
 
     Returns
     -------
-    float
-        Standard deviation of the noise, at least an ulp of `center`.
+    Noise
 
     References
     ----------
@@ -72,10 +86,10 @@ def noise_level(value: Callable[[float], float], center: float) -> float:
     Examples
     --------
     >>> import math
-    >>> from bpcore.differences import noise_level
-    >>> noise_level(lambda t: math.exp(1 + t), math.e) < 1e-15
+    >>> from bpcore.differences import measure_noise
+    >>> measure_noise(lambda t: math.exp(1 + t), math.e).level < 1e-15
     True
-    >>> 1e-8 < noise_level(lambda t: float(np.float32(math.exp(1 + t))), math.e) < 1e-6
+    >>> 1e-8 < measure_noise(lambda t: float(np.float32(math.exp(1 + t))), math.e).level < 1e-6
     True
     """
     orders = (4, 5)
@@ -91,16 +105,17 @@ def noise_level(value: Callable[[float], float], center: float) -> float:
             break
         # Curvature and kinks within the points fade as they move together, noise does not.
         size = np.abs(values).max() or 1.0
-        values /= size
-        measured.append(
-            size * max(np.sqrt(np.mean(np.diff(values, k) ** 2) / comb(2 * k, k)) for k in orders)
+        rough = max(
+            np.sqrt(np.mean(np.diff(values / size, k) ** 2) / comb(2 * k, k)) for k in orders
         )
+        measured.append((rough * size, size))
+    level, size = min(measured, default=(0.0, abs(center)))
+    level = max(level, _floor(center), 0.3 * _resolution(value, points))
     seen = np.array(list(points.values()))
     seen = seen[np.isfinite(seen)]
-    level = max(_floor(center), min(measured, default=0.0), 0.3 * _resolution(value, points))
     if np.any(seen) and np.array_equal(seen.astype(np.float32), seen):  # float32 in disguise
         level = max(level, 2.0**-25 * np.abs(seen).max())
-    return float(level)
+    return Noise(float(level), max(float(size), abs(center)))
 
 
 def _floor(value: float) -> float:
@@ -139,7 +154,7 @@ def measure_slopes(
     scale: np.ndarray,
     spacing: np.ndarray,
     center: float,
-    noise: float,
+    noise: Noise,
     uncertainty: "np.ndarray | float" = 0.0,
     harmless_gap: float = 1e-4,
 ) -> Slopes:
@@ -158,8 +173,8 @@ def measure_slopes(
         Distance of the floating-point numbers around the point, along each line.
     center : float
         The function's value without a move.
-    noise : float
-        Its rounding noise, from `noise_level`.
+    noise : Noise
+        Its rounding, from `measure_noise`.
     uncertainty : float or ndarray of shape (m,)
         How far off a right analytic slope may be because of the precision it was computed in.
     harmless_gap : float
@@ -176,21 +191,21 @@ def measure_slopes(
     The first line is judged right, the second has a kink at the point, the third is off by 0.1 %:
 
     >>> import numpy as np
-    >>> from bpcore.differences import VERDICTS, measure_slopes
+    >>> from bpcore.differences import VERDICTS, Noise, measure_slopes
     >>> functions = [np.sin, np.abs, np.exp]
     >>> def move(i, t):
     ...     return float(functions[i](t)), t
     >>> values = []
     >>> for i, slope in enumerate([1.0, 1.0, 1.001]):
     ...     one = measure_slopes(lambda _, t: move(i, t), np.array([slope]), np.ones(1),
-    ...                          np.full(1, 1e-16), move(i, 0.0)[0], 1e-16)
+    ...                          np.full(1, 1e-16), move(i, 0.0)[0], Noise(1e-16, 1.0))
     ...     values.append(VERDICTS[one.verdict[0]])
     >>> values
     ['right', 'kink', 'wrong']
     """
     m = analytic.size
     columns = np.broadcast_arrays(analytic, scale, spacing, uncertainty)
-    start = _FIRST_STEP * (noise / _floor(center) if center else 1.0) ** 0.2
+    start = _FIRST_STEP * (noise.level / _floor(noise.size)) ** 0.2
     ratio = min(start, 2.0**-4)
     order = np.arange(m)
     parts = [order]
@@ -225,7 +240,7 @@ class _Search:
         spacing: np.ndarray,
         uncertainty: np.ndarray,
         center: float,
-        noise: float,
+        noise: Noise,
         harmless_gap: float,
     ) -> None:
         m = analytic.size
@@ -289,9 +304,7 @@ class _Search:
             gap = np.abs(sides) / step
             top = np.maximum(np.abs(values).max(axis=0), abs(self.center))
             size = np.maximum(np.abs(slope), np.abs(self.analytic[lines]))
-            rounding = (
-                _NOISE * np.maximum(self.noise, _EPS * top) + 2 * size * self.spacing[lines]
-            ) / step
+            rounding = (_NOISE * self.noise.at(top) + 2 * size * self.spacing[lines]) / step
             bound = np.abs(whole - half) + 0.5 * gap + rounding
             bad = ~np.isfinite(bound)
         slope[bad], gap[bad], rounding[bad], bound[bad] = np.nan, np.nan, np.nan, np.inf

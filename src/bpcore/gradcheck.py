@@ -241,7 +241,8 @@ def _check(
         if abs(again - center) > _REPEATABLE * abs(center):
             text = f"the same point gave {center!r}, then {again!r}; hold its random numbers fixed"
             return GradientReport({}, [*problems, text])
-        noise = max(_measure_noise(value, blocks, center, rng), abs(again - center))
+        level, size = _measure_noise(value, blocks, center, rng)
+        noise = differences.Noise(max(level, abs(again - center)), size)
         lines = choose_lines(blocks, parameters, rng)
         # Where the gradient can be had around the point too, kinks that hide there come to light.
         harmless_gap = 1e-4 if gradients is None else 0.05
@@ -264,7 +265,7 @@ def _check(
         )
     given = {part.block.name: (part.block.gradient, part.entries) for part in lines}
     hint = explain_difference(arrays, given, meanings)
-    return GradientReport(arrays, problems, hint, noise / abs(center) if center else 0.0)
+    return GradientReport(arrays, problems, hint, noise.level / noise.size if noise.size else 0.0)
 
 
 def _measure_noise(
@@ -283,7 +284,7 @@ def _measure_noise(
             part.flat[:] = origin + t * direction
         return value()
 
-    noise = differences.noise_level(shifted, center)
+    noise = differences.measure_noise(shifted, center)
     for part, origin in zip(parts, before, strict=True):
         part.flat[:] = origin
     return noise
@@ -293,7 +294,7 @@ def _measure_slopes(
     value: Callable[[], float],
     lines: list[Lines],
     center: float,
-    noise: float,
+    noise: differences.Noise,
     harmless_gap: float,
 ) -> differences.Slopes:
     """Measure along the lines of all blocks together."""

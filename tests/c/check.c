@@ -147,7 +147,7 @@ uint64_t stream_uint64(void *state)
     return z ^ (z >> 31);
 }
 
-uint32_t stream_uint32(void *state) { return (uint32_t)(stream_uint64(state) >> 32); }
+uint32_t stream_uint32(void *state) { return (uint32_t)stream_uint64(state); }
 
 bp_random random_of(stream *source)
 {

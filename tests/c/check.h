@@ -78,7 +78,7 @@ int same_bytes(const void *a, const void *b, size_t bytes);
 
 /* ---- Random bits ----------------------------------------------------------------------------------------------------- */
 
-/* splitmix64; a 32-bit draw takes the upper half of a 64-bit one. */
+/* splitmix64; a 32-bit draw takes the lower half of a 64-bit one. */
 typedef struct stream {
     uint64_t state;
     int64_t draws;

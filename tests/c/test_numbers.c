@@ -79,21 +79,52 @@ TEST(integers_stay_below_their_bound)
     release(order);
 }
 
-/* For a bound 2^k the number is the upper k bits of a draw of 32, or from 2^33 of 64. */
-TEST(integers_below_powers_of_two)
+/* The upper and lower 64 bits of a product, bit by bit. */
+static uint64_t product_of(uint64_t a, uint64_t b, uint64_t *low)
+{
+    uint64_t high = 0;
+    *low = 0;
+    for (int bit = 63; bit >= 0; bit--) {
+        high = high << 1 | *low >> 63;
+        *low <<= 1;
+        if (!(b >> bit & 1)) continue;
+        *low += a;
+        high += *low < a;
+    }
+    return high;
+}
+
+/* Lemire's method: the upper half of draw times bound, unless the lower half is among the first 2^bits mod bound. Bounds up to
+ * 2^32 - 1 by draws of 32 bits, 2^32 itself is one draw, larger ones by draws of 64. */
+static uint64_t lemire(uint64_t bound, stream *source)
+{
+    uint64_t low, high;
+    if (bound == (uint64_t)1 << 32) return stream_uint32(source);
+    if (bound < (uint64_t)1 << 32) {
+        do low = stream_uint32(source) * bound;
+        while ((uint32_t)low < ((uint64_t)1 << 32) % bound);
+        return low >> 32;
+    }
+    do high = product_of(stream_uint64(source), bound, &low);
+    while (low < (0 - bound) % bound);
+    return high;
+}
+
+TEST(integers_are_those_of_lemire)
 {
     UNUSED(s);
-    for (int k = 1; k < 63; k++) {
-        stream source = {(uint64_t)k, 0}, again = source;
-        const bp_random random = random_of(&source);
-        int64_t order[20];
-        bp_integers(order, 20, (int64_t)1 << k, &random);
-        CHECK_INT(source.draws, 20);
-        for (int j = 0; j < 20; j++) {
-            const uint64_t expected = k <= 32 ? (uint64_t)stream_uint32(&again) >> (32 - k) : stream_uint64(&again) >> (64 - k);
-            CHECK_INT(order[j], expected);
+    for (int k = 1; k < 63; k++)
+        for (int variant = 0; variant < 5; variant++) {
+            const int64_t power = (int64_t)1 << k, bounds[] = {power, power + 1, power - 1, power + power / 3, power + power / 2};
+            const int64_t bound = bounds[variant];
+            stream source = {(uint64_t)k, 0}, again = source;
+            const bp_random random = random_of(&source);
+            int64_t order[20];
+            if (bound < 2) continue;
+            bp_integers(order, 20, bound, &random);
+            for (int j = 0; j < 20; j++) CHECK_INT(order[j], lemire((uint64_t)bound, &again));
+            CHECK_INT(source.draws, again.draws);
         }
-    }
 }
 
 TEST(integers_of_none_draw_nothing)
@@ -112,6 +143,6 @@ const test_case number_tests[] = {CASE(philox_known_answers),
                                   CASE(permutations_hold_each_number_once),
                                   CASE(permutations_are_fair),
                                   CASE(integers_stay_below_their_bound),
-                                  CASE(integers_below_powers_of_two),
+                                  CASE(integers_are_those_of_lemire),
                                   CASE(integers_of_none_draw_nothing),
                                   END_OF_CASES};
