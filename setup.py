@@ -17,7 +17,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 BASE = ["csrc/status.c", "csrc/plan.c", "csrc/dispatch.c", "csrc/data.c", "csrc/random.c"]
-C_CORE = [str(path) for path in Path("csrc").rglob("*.[chd]*")]
+C_CORE = ["setup.py", *(str(path) for path in Path("csrc").rglob("*.[chd]*"))]
 
 # level -> compiler flags, for each kind of processor
 LEVELS = {

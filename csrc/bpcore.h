@@ -4,7 +4,8 @@
  *
  * Ownership. The caller owns every array that it passes: parameters, gradients, optimiser state, data, records. A plan owns
  * the description of a network, a workspace owns the memory for intermediate results. Only plan.c allocates, and only in
- * bp_plan_create and bp_workspace_create; no other function allocates, exits, prints or keeps a pointer after it returns.
+ * bp_plan_create and bp_workspace_create; no other function allocates, exits or prints, and none keeps a pointer that it
+ * uses after it returns.
  *
  * Arrays. `real` below stands for float (BP_FLOAT32) or double (BP_FLOAT64), the dtype of the plan or of the table of
  * kernels. Rows are samples. Matrices are in C order unless a bp_array describes them. A dense layer computes
@@ -91,6 +92,7 @@ extern const char *const bp_loss_names[BP_N_LOSSES];
 extern const char *const bp_optimizer_names[BP_N_OPTIMIZERS];
 extern const char *const bp_function_names[BP_N_FUNCTIONS];
 extern const char *const bp_level_names[BP_N_LEVELS];
+extern const int bp_optimizer_slots[BP_N_OPTIMIZERS]; /* how many arrays of state each has */
 
 /* With l the loss of one element or row and w its sample weight (k outputs, sums over the rows of a batch): */
 typedef enum bp_reduction {
@@ -255,7 +257,7 @@ typedef struct bp_kernels {
     /* The same with everything kept for backward(); needs a training workspace of at least x.n_rows rows. */
     void (*forward)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters, const bp_array *x,
                     int training, uint64_t dropout_key);
-    /* After forward() on n rows: overwrites gradients and dx[n][n_in] (may be NULL). No loss, no penalty. */
+    /* After forward() on n rows: overwrites gradients and dx[n][n_in] (may be NULL). The penalty counts. */
     void (*backward)(const bp_plan *plan, bp_workspace *workspace, void *gradients, void *dx, const void *dy,
                      const void *parameters, int64_t n);
     /* *value = loss with penalty. With gradients != NULL also its derivative, and with dx != NULL [n][n_in] that by the inputs. */

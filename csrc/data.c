@@ -25,25 +25,23 @@ static double value_at(const bp_array *array, const char *p)
     return wide;
 }
 
-/* Whole rows of plain numbers, summed by their distance from 0: non-finite if any of them is. */
+/* A row of plain numbers: 0 times each, summed, is 0 unless one of them is non-finite. */
 static int plain_row_is_fit(const bp_array *array, const char *from, bp_dtype to)
 {
-    double sum = 0;
-    if (array->dtype == BP_FLOAT32) {
-        for (int64_t j = 0; j < array->n_columns; j++) {
+    double lane[8] = {0}; /* for vectors: a single sum would be one long chain */
+    for (int64_t j = 0; j < array->n_columns; j++) {
+        if (array->dtype == BP_FLOAT32) {
             float single;
             memcpy(&single, from + j * (int64_t)sizeof single, sizeof single);
-            sum += 0.0 * (double)single;
+            lane[j % 8] += 0.0 * (double)single;
+        } else {
+            double wide;
+            memcpy(&wide, from + j * (int64_t)sizeof wide, sizeof wide);
+            lane[j % 8] += 0.0 * (to == BP_FLOAT32 ? (double)(float)wide : wide);
         }
-        return sum == 0;
     }
-    for (int64_t j = 0; j < array->n_columns; j++) {
-        double wide;
-        memcpy(&wide, from + j * (int64_t)sizeof wide, sizeof wide);
-        const double seen = to == BP_FLOAT32 ? (double)(float)wide : wide;
-        sum += 0.0 * seen;
-    }
-    return sum == 0;
+    for (int i = 1; i < 8; i++) lane[0] += lane[i];
+    return lane[0] == 0;
 }
 
 int bp_find_unfit(const bp_array *array, bp_dtype to, int64_t *row, int64_t *column)

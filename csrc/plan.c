@@ -101,8 +101,8 @@ static int64_t choose_block_rows(const bp_plan *plan)
     int64_t row_bytes = 4 * plan->widest_stride * size;
     for (int64_t i = 0; i < plan->n_layers && row_bytes < (int64_t)1 << 60; i++) row_bytes += plan->layers[i].out_stride * size;
     int64_t rows = (256 * 1024 + plan->n_parameters * size / 2) / row_bytes;
-    int64_t patient = (int64_t)4e9 / (6 * plan->n_parameters + 1);
-    if (patient < 128) patient = 128;
+    int64_t patient = (int64_t)1e9 / (6 * plan->n_parameters + 1);
+    if (patient < 64) patient = 64;
     if (rows > patient) rows = patient;
     rows = rows / 8 * 8;
     return rows < 32 ? 32 : rows > 1024 ? 1024 : rows;
@@ -179,6 +179,7 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
     w->input = at(base, reserve(l, w->n_rows, padded(plan->n_in, plan->dtype), size));
     w->target = at(base, reserve(l, w->n_rows, plan->target_stride, size));
     w->weight = at(base, reserve(l, w->n_rows, 1, size));
+    w->block_gradient = at(base, reserve(l, training ? plan->n_parameters : 0, 1, size));
     w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     int turn = 0; /* at inference the layers take turns at two buffers; dropout hands on what it gets */

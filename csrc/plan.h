@@ -35,6 +35,7 @@ struct bp_workspace {
     void *input, *target;
     void *scratch[2];     /* as wide as the widest layer */
     void *weight;         /* n_rows reals */
+    void *block_gradient; /* n_parameters reals, for training */
     int kept_training;    /* whether dropout acted in the last forward() */
     int64_t value_stride; /* of values[0] */
     const void **values;  /* [n_layers + 1] what went into each layer, and what came out of the last */

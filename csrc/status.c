@@ -37,6 +37,12 @@ const char *const bp_optimizer_names[BP_N_OPTIMIZERS] = {
 #include "optimizers.def"
 };
 
+#undef OPTIMIZER
+#define OPTIMIZER(name, n_slots) n_slots,
+const int bp_optimizer_slots[BP_N_OPTIMIZERS] = {
+#include "optimizers.def"
+};
+
 #define FUNCTION(name) #name,
 const char *const bp_function_names[BP_N_FUNCTIONS] = {
 #include "functions.def"

@@ -53,7 +53,7 @@ static void dense_backward_entry(void *grad_weight, void *grad_bias, void *dx, v
                                  const void *weight, int64_t n, int64_t n_in, int64_t n_out)
 {
     const dense_shape shape = {n, n_in, n_out, n_in, n_out};
-    dense_backward_weight(grad_weight, grad_bias, dy, x, n_in, &shape, 1);
+    dense_backward_weight(grad_weight, grad_bias, dy, x, n_in, &shape);
     if (!dx) return;
     transpose(transposed, n_in, weight, n_out, n_in, n_out);
     dense_backward_input(dx, dy, transposed, &shape);

@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -311,16 +310,19 @@ def test_samples_take_some_of_each_array():
     assert report.n_checked == net.parameters.size + 1200
 
 
-def test_projections_of_a_large_network(broken):
+def test_projections_of_a_large_network(broken, monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.uniform(size=(32, 784)), rng.integers(0, 10, 32)
     net = mlp([784, 512, 512, 10], output="softmax", loss="cross_entropy", rng=0, dtype="float32")
-    start = time.perf_counter()
+    evaluations = []
+    loss_value = Network.loss_value
+    monkeypatch.setattr(
+        Network, "loss_value", lambda *a, **k: evaluations.append(1) or loss_value(*a, **k)
+    )
     report = net.check_gradients(X, y, parameters="projections")
-    seconds = time.perf_counter() - start
     assert report.ok
     assert report.n_checked == 3 * 7
-    assert seconds < 10  # about half a second on an idle machine
+    assert len(evaluations) < 250
 
     def change(arrays):
         worst = np.unravel_index(np.abs(arrays["2.weight"]).argmax(), (512, 512))

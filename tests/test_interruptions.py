@@ -1,6 +1,7 @@
 """What comes between: other threads, Ctrl-C, divergence, and more rows than 32 bits count."""
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -107,21 +108,21 @@ def test_predictions_while_another_thread_trains(widths, dtype, rng):
         return stop.is_set()
 
     def predict(n):
-        rounds = 0
-        while not stop.is_set():
+        end = time.perf_counter() + 0.3
+        for rounds in itertools.count():
+            if rounds > 10 and time.perf_counter() > end:
+                return
             assert net.predict(x[:n]).tobytes() == expected[n]
             assert net.loss_value(x, y) == loss
-            rounds += 1
-        return rounds
 
     rest = bpcore.SGD(learning_rate=lambda epoch: 0.0)
     with ThreadPoolExecutor(len(sizes) + 1) as pool:
         fitted = pool.submit(net.fit, x, y, epochs=10**5, optimizer=rest, callbacks=[note])
-        assert begun.wait(30)
-        others = [pool.submit(predict, n) for n in sizes]
-        time.sleep(0.3)
-        stop.set()
-        assert all(other.result() > 1 for other in others)
+        try:
+            assert begun.wait(30)
+            assert list(pool.map(predict, sizes)) == [None] * len(sizes)
+        finally:
+            stop.set()
         assert len(fitted.result()) > 0
 
 
@@ -163,7 +164,7 @@ def test_other_threads_run_while_c_trains(rng):
         rounds += 1
     passed = time.perf_counter() - start
     thread.join()
-    assert rounds > 100 * passed
+    assert rounds > 60 * passed
 
 
 class Scribbler:
@@ -249,6 +250,7 @@ import json, signal, sys, threading, time
 import numpy as np
 import bpcore
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 widths, n, keywords = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(n, widths[0])), rng.normal(size=(n, widths[-1]))
@@ -353,6 +355,26 @@ def test_divergence(name, batch_size, dtype, level):
         with pytest.raises(bpcore.DivergenceError, match="a parameter would become non-finite"):
             optimizer.step(own)
     assert net.parameters.tobytes() == own.parameters.tobytes()
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "rmsprop"])
+def test_a_step_to_infinity_is_not_taken(name, dtype, level, data):
+    """Loss and gradient are finite; a parameter would not be."""
+    kind = bpcore.RMSProp if name == "rmsprop" else bpcore.SGD
+    keywords = {"momentum": 0.9} if name == "momentum" else {}
+    optimizer = kind(learning_rate=float(np.finfo(dtype).max) / 2, **keywords)
+    net = network(dtype=dtype)
+    before = net.parameters.copy()
+    with pytest.raises(bpcore.DivergenceError, match="in epoch 0, batch 0, at learning_rate") as e:
+        net.fit(data[0], 100 * data[1], optimizer=optimizer)
+    assert (e.value.epoch, e.value.batch) == (0, 0)
+    loss, gradient = net.loss_and_gradient(data[0], 100 * data[1])
+    assert np.isfinite(loss) and np.isfinite(gradient).all() and np.abs(gradient).max() > 10
+    with pytest.raises(bpcore.DivergenceError, match="a parameter would become non-finite before"):
+        optimizer.step(net)
+    np.testing.assert_array_equal(net.parameters, before)
+    state = optimizer.state(net)
+    assert state.step == 0 and not any(slot.any() for slot in state.slots)
 
 
 def test_a_network_is_usable_after_divergence(data):

@@ -1,5 +1,6 @@
 """Optimisers and schedules: formulas step by step, state, copies, configs."""
 
+import contextlib
 import copy
 import gc
 import json
@@ -22,6 +23,10 @@ class Net:
         self.parameters = np.array(parameters, dtype)
         self.gradients = np.zeros_like(self.parameters)
         self.optimizer = None
+        self._fitting = False
+
+    def _exclusive(self):
+        return contextlib.nullcontext()
 
     def follow(self, optimizer, gradients, **keywords):
         """Take one step for each of the gradients, and return the parameters."""

@@ -28,7 +28,7 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "network", "training", "history", "callbacks"},
-    {"gradcheck", "gradlines", "gradhints", "gradreport", "differences"}
+    {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "plot"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]

@@ -26,7 +26,7 @@ DF(leaky_relu) { return vselect(vless(vset(0), x), vset(1), parameter); }
 
 /* x > 0 ? x : alpha (exp(x) - 1) */
 F(elu) { return vselect(vless(vset(0), x), x, parameter * expm1_negative_v(vmin(x, vset(0)))); }
-DF(elu) { return vselect(vless(vset(0), x), vset(1), y + parameter); }
+DF(elu) { return vselect(vless(vset(0), x), vset(1), parameter * exp_v(vmin(x, vset(0)))); } /* y + alpha cancels */
 
 F(softplus) { return softplus_v(x); }
 DF(softplus) { return -expm1_negative_v(-y); } /* sigmoid(x) = 1 - exp(-y) */

@@ -140,26 +140,33 @@ static void dense_forward(real *y, const real *x, int64_t x_stride, const real *
     multiply(&p);
 }
 
-/* sums[j] += the sum over n rows of column j, in the order of the rows; `fresh` starts at zero instead. */
-static void add_columns(real *sums, const real *rows, int64_t stride, int64_t n, int64_t k, int fresh)
+/* sums[j] = the sum over n rows of column j, in the order of the rows. */
+static void sum_columns(real *sums, const real *rows, int64_t stride, int64_t n, int64_t k)
 {
     for (int64_t j = 0; j < k; j += WIDTH) {
         const part rest = vpart_of(j, k);
-        vec sum = fresh ? vset(0) : vload_part(sums + j, rest);
+        vec sum = vset(0);
         for (int64_t r = 0; r < n; r++) sum = sum + vload_part(rows + r * stride + j, rest);
         vstore_part(sums + j, sum, rest);
     }
 }
 
-/* grad_weight += x^T dy, grad_bias += column sums of dy (unless NULL); `fresh` starts both at zero instead. */
+/* grad_weight = x^T dy, grad_bias = column sums of dy (unless NULL). */
 static void dense_backward_weight(real *grad_weight, real *grad_bias, const real *dy, const real *x, int64_t x_stride,
-                                  const dense_shape *s, int fresh)
+                                  const dense_shape *s)
 {
-    const product by_weight = {
-        grad_weight, s->n_out, fresh ? NULL : grad_weight, s->n_out, x, 1, x_stride, dy, s->out_stride, s->n_in,
-        s->n_out,    s->n};
-    multiply(&by_weight);
-    if (grad_bias) add_columns(grad_bias, dy, s->out_stride, s->n, s->n_out, fresh);
+    const product p = {.c = grad_weight,
+                       .c_stride = s->n_out,
+                       .a = x,
+                       .a_row = 1,
+                       .a_column = x_stride,
+                       .b = dy,
+                       .b_stride = s->out_stride,
+                       .m = s->n_in,
+                       .n = s->n_out,
+                       .k = s->n};
+    multiply(&p);
+    if (grad_bias) sum_columns(grad_bias, dy, s->out_stride, s->n, s->n_out);
 }
 
 /* dx = dy W^T, from the transposed copy of the weight whose rows are in_stride apart. */

@@ -75,25 +75,34 @@ ALWAYS_INLINE void store_columns(real *p, vec v, int64_t j, const loss_rows *row
         vstore_part(p + j, v, rest);
 }
 
+/* Rows whose losses are summed in reals before the sum is folded into a double. */
+#define FOLDED_ROWS 32
+
 /* The sum over rows and columns of weight times loss. */
 #define ELEMENT_LOSS(name, averages_outputs)                                                                                   \
+    ALWAYS_INLINE void name##_row(const loss_rows *rows, int64_t r, stripe *total, vec c)                                      \
+    {                                                                                                                          \
+        const real weight = rows->weight ? rows->weight[r] : 1;                                                                \
+        const vec w = vset(weight), gradient_w = vset((real)(weight * rows->gradient_scale));                                  \
+        const real *prediction = rows->prediction + r * rows->stride, *target = rows->target + r * rows->stride;               \
+        for (int64_t j = 0; j < rows->k; j += WIDTH) {                                                                         \
+            const part rest = vpart_of(j, rows->k);                                                                            \
+            const vec p = vload_part(prediction + j, rest), t = vload_part(target + j, rest);                                  \
+            LANES(total, j) = vfma(w, vkeep(name##_f(p, t, c), rest), LANES(total, j));                                        \
+            if (rows->gradient) store_columns(rows->gradient + r * rows->stride, gradient_w * name##_df(p, t, c), j, rows);    \
+        }                                                                                                                      \
+    }                                                                                                                          \
     static double name##_rows(const loss_rows *rows)                                                                           \
     {                                                                                                                          \
         const vec c = vset(rows->parameter);                                                                                   \
-        stripe total = stripe_zero();                                                                                          \
-        for (int64_t r = 0; r < rows->n; r++) {                                                                                \
-            const real weight = rows->weight ? rows->weight[r] : 1;                                                            \
-            const vec w = vset(weight), gradient_w = vset((real)(weight * rows->gradient_scale));                              \
-            const real *prediction = rows->prediction + r * rows->stride, *target = rows->target + r * rows->stride;           \
-            for (int64_t j = 0; j < rows->k; j += WIDTH) {                                                                     \
-                const part rest = vpart_of(j, rows->k);                                                                        \
-                const vec p = vload_part(prediction + j, rest), t = vload_part(target + j, rest);                              \
-                LANES(&total, j) = vfma(w, vkeep(name##_f(p, t, c), rest), LANES(&total, j));                                  \
-                if (rows->gradient)                                                                                            \
-                    store_columns(rows->gradient + r * rows->stride, gradient_w * name##_df(p, t, c), j, rows);                \
-            }                                                                                                                  \
+        double sum = 0;                                                                                                        \
+        for (int64_t first = 0; first < rows->n; first += FOLDED_ROWS) {                                                       \
+            const int64_t end = first + FOLDED_ROWS < rows->n ? first + FOLDED_ROWS : rows->n;                                 \
+            stripe total = stripe_zero();                                                                                      \
+            for (int64_t r = first; r < end; r++) name##_row(rows, r, &total, c);                                              \
+            sum += (double)stripe_sum(&total);                                                                                 \
         }                                                                                                                      \
-        return stripe_sum(&total);                                                                                             \
+        return sum;                                                                                                            \
     }
 #define ROW_LOSS(name)
 #define FUSED_LOSS(kind, activation, name, on_logits)
@@ -101,7 +110,7 @@ ALWAYS_INLINE void store_columns(real *p, vec v, int64_t j, const loss_rows *row
 #undef ELEMENT_LOSS
 
 /* log(sum(exp(z))) sum(t) - sum(t z), with the largest logit taken out first; returns weight times it. */
-static double cross_entropy_logits_row(const loss_rows *rows, int64_t r)
+static double cross_entropy_logits_value(const loss_rows *rows, int64_t r)
 {
     const real *z = rows->prediction + r * rows->stride, *target = rows->target + r * rows->stride;
     const real weight = rows->weight ? rows->weight[r] : 1;
@@ -135,7 +144,7 @@ static double cross_entropy_logits_row(const loss_rows *rows, int64_t r)
     static double name##_rows(const loss_rows *rows)                                                                           \
     {                                                                                                                          \
         double total = 0;                                                                                                      \
-        for (int64_t r = 0; r < rows->n; r++) total += name##_row(rows, r);                                                    \
+        for (int64_t r = 0; r < rows->n; r++) total += name##_value(rows, r);                                                  \
         return total;                                                                                                          \
     }
 #include "../losses.def"
@@ -160,8 +169,8 @@ static const loss_entry loss_table[BP_N_LOSSES] = {
 static double loss_scale(bp_loss loss, bp_reduction reduction, double total_weight, int64_t k)
 {
     if (reduction == BP_REDUCTION_SUM) return 1;
-    if (reduction == BP_REDUCTION_MEAN && loss_table[loss].averages_outputs) total_weight *= (double)k;
-    return 1 / total_weight;
+    const int averages = reduction == BP_REDUCTION_MEAN && loss_table[loss].averages_outputs;
+    return 1 / total_weight / (averages ? (double)k : 1); /* k * total_weight could overflow */
 }
 
 #endif

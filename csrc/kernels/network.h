@@ -108,9 +108,9 @@ static void backward_elementwise(const pass *p, int64_t index, real *delta, int6
     }
 }
 
-/* After forward_block(): from delta, the gradient at the output of layer n_layers - 1 (in workspace->scratch[0]), add the
- * gradients of the parameters (`fresh`: overwrite). Returns the gradient at the input, or NULL unless it is wanted. */
-static const real *backward_block(const pass *p, real *gradients, int fresh, int64_t n, int64_t n_layers, int input_gradient)
+/* After forward_block(): from delta, the gradient at the output of layer n_layers - 1 (in workspace->scratch[0]), the
+ * gradients of the parameters. Returns the gradient at the input, or NULL unless it is wanted. */
+static const real *backward_block(const pass *p, real *gradients, int64_t n, int64_t n_layers, int input_gradient)
 {
     bp_workspace *w = p->workspace;
     real *delta = w->scratch[0], *other = w->scratch[1];
@@ -123,7 +123,7 @@ static const real *backward_block(const pass *p, real *gradients, int fresh, int
         }
         const dense_shape shape = shape_of(layer, n);
         dense_backward_weight(gradients + layer->weight_at, layer->has_bias ? gradients + layer->bias_at : NULL, delta,
-                              w->values[i], i == 0 ? w->value_stride : layer->in_stride, &shape, fresh);
+                              w->values[i], i == 0 ? w->value_stride : layer->in_stride, &shape);
         if (i == lowest && !input_gradient) break;
         dense_backward_input(other, delta, w->transposed[i], &shape);
         real *swapped = delta;
@@ -172,16 +172,6 @@ static void forward(const bp_plan *plan, bp_workspace *w, real *y, const real *p
     const real *out = forward_block(&p, w->input, stride, x->n_rows, plan->n_layers);
     w->kept_training = training;
     copy_columns(y, plan->n_out, out, plan->target_stride, x->n_rows, plan->n_out);
-}
-
-static void backward(const bp_plan *plan, bp_workspace *w, real *gradients, real *dx, const real *dy, const real *parameters,
-                     int64_t n)
-{
-    const pass p = {plan, w, parameters, w->kept_training, 0, 0};
-    copy_columns(w->scratch[0], plan->target_stride, dy, plan->n_out, n, plan->n_out);
-    transpose_weights(plan, w, parameters, dx != NULL);
-    const real *delta = backward_block(&p, gradients, 1, n, plan->n_layers, dx != NULL);
-    if (dx) copy_columns(dx, plan->n_in, delta, plan->layers[0].in_stride, n, plan->n_in);
 }
 
 #endif

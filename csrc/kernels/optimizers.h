@@ -170,26 +170,21 @@ static real scaled_magnitude(const real *g, int64_t n)
     return stripe_sum(&total);
 }
 
-static double squared_norm(const real *g, int64_t n)
+/* In double, over eight lanes that a compiler can keep in vectors. */
+static double sum_of_squares(const real *x, int64_t n)
 {
-    enum { CHUNK = 4096 }; /* summed in double between chunks */
-    double sum = 0;
-    for (int64_t start = 0; start < n; start += CHUNK) {
-        stripe total = stripe_zero();
-        const int64_t end = start + CHUNK < n ? start + CHUNK : n;
-        for (int64_t i = start; i < end; i += WIDTH) {
-            const vec v = i + WIDTH <= end ? vload(g + i) : vload_part(g + i, vpart(end - i));
-            LANES(&total, i) = vfma(v, v, LANES(&total, i));
-        }
-        sum += stripe_sum(&total);
-    }
-    return sum;
+    double lane[8] = {0};
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) lane[k] += (double)x[i + k] * (double)x[i + k];
+    for (; i < n; i++) lane[0] += (double)x[i] * (double)x[i];
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 /* The Euclidean norm, also where squares overflow. */
 static double norm_of(const real *g, int64_t n)
 {
-    const double norm = sqrt(squared_norm(g, n)), scale = 0x1p-600;
+    const double norm = sqrt(sum_of_squares(g, n)), scale = 0x1p-600;
     if (isfinite(norm)) return norm;
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (double)g[i] * scale * ((double)g[i] * scale);
@@ -201,7 +196,7 @@ static void scale_in_place(real *g, real factor, int64_t n)
     for (int64_t i = 0; i < n; i++) g[i] *= factor;
 }
 
-/* Would this step leave every parameter finite? Tries it on copies, a few elements at a time. */
+/* Would this step leave every parameter and slot finite? Tries it on copies, a few elements at a time. */
 static int step_stays_finite(const optimizer_entry *optimizer, const real *p, const real *g, real *const *slots,
                              const double *hyper, double rate, int64_t step, int64_t n)
 {
@@ -218,22 +213,46 @@ static int step_stays_finite(const optimizer_entry *optimizer, const real *p, co
             trial_slots[i] = slot_copies[i];
         }
         optimizer->loop(parameters, g + start, trial_slots, hyper, rate, step, count);
-        if (!isfinite((double)scaled_magnitude(parameters, count))) return 0;
+        real after = scaled_magnitude(parameters, count);
+        for (int i = 0; i < BP_MAX_SLOTS; i++)
+            if (trial_slots[i]) after += scaled_magnitude(trial_slots[i], count);
+        if (!isfinite((double)after)) return 0;
     }
     return 1;
 }
 
-/* One step, unless the gradient or a parameter after the step would be non-finite: then BP_E_DIVERGED and nothing changes. */
+/* Numbers up to here, their reciprocals and products of four of them are far from the ends of the reals. */
+#define MODEST (BP_REAL_BITS == 64 ? 0x1p200 : 0x1p28)
+
+/* A setting h that neither is nor divides by anything extreme, as h, 1/h, or 1/(1 - h), into which betas go. */
+static int is_modest(double h)
+{
+    if (h == 0) return 1;
+    return h < MODEST && 1 / h < MODEST && (h == 1 || 1 / fabs(1 - h) < MODEST);
+}
+
+/* Whether no number in a step can get near the ends of the reals. No optimiser multiplies more than four of: parameter,
+ * gradient, slots, rate, and what is_modest() bounds. The answer "no" costs a trial, a wrong "yes" the weights. */
+static int step_is_harmless(const optimizer_entry *optimizer, double gradient_magnitude, const real *p, real *const *slots,
+                            const double *hyper, double rate, int64_t n)
+{
+    double magnitude = gradient_magnitude + (double)scaled_magnitude(p, n) / (double)SUM_SCALE;
+    for (int i = 0; i < BP_MAX_SLOTS && i < optimizer->n_slots; i++)
+        if (slots[i]) magnitude += (double)scaled_magnitude(slots[i], n) / (double)SUM_SCALE;
+    int modest = magnitude < MODEST && is_modest(rate);
+    for (int i = 0; i < BP_N_HYPER; i++) modest &= is_modest(hyper[i]);
+    return modest;
+}
+
+/* One step, unless the gradient is, or a parameter or slot would become, non-finite: then BP_E_DIVERGED and no change. */
 static bp_status guarded_step(bp_optimizer kind, real *p, const real *g, real *const *slots, const double *hyper, double rate,
                               int64_t step, int64_t n)
 {
     const optimizer_entry *optimizer = &optimizer_table[kind];
     const double magnitude = (double)scaled_magnitude(g, n) / (double)SUM_SCALE;
     if (!isfinite(magnitude)) return BP_E_DIVERGED;
-    /* no step below 2^-64 of the largest number can carry a finite parameter to infinity (float32: 2^-30) */
-    const double harmless = (double)REAL_MAX * (double)(BP_REAL_BITS == 64 ? 5.4e-20 : 9.3e-10);
-    const double largest_hyper = hyper[3] > 1 ? hyper[3] : 1;
-    if (!(rate * (magnitude + largest_hyper) < harmless) && !step_stays_finite(optimizer, p, g, slots, hyper, rate, step, n))
+    if (!step_is_harmless(optimizer, magnitude, p, slots, hyper, rate, n) &&
+        !step_stays_finite(optimizer, p, g, slots, hyper, rate, step, n))
         return BP_E_DIVERGED;
     optimizer->loop(p, g, slots, hyper, rate, step, n);
     return BP_OK;

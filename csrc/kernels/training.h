@@ -19,9 +19,10 @@ static batch whole_set(const bp_dataset *data, double weight)
     return b;
 }
 
-/* The sum over one block, rows first..first + n of the batch, of weight times loss. With `gradient_scale` other than 0 its
+/* The sum over one block, rows first..first + n of the batch, of weight times loss. Unless gradient_scale is NULL, its
  * gradient times that is left in workspace->scratch[0]. */
-static bp_status block_loss(const pass *p, const batch *b, int64_t first, int64_t n, double gradient_scale, double *value)
+static bp_status block_loss(const pass *p, const batch *b, int64_t first, int64_t n, const double *gradient_scale,
+                            double *value)
 {
     const bp_plan *plan = p->plan;
     bp_workspace *w = p->workspace;
@@ -33,14 +34,14 @@ static bp_status block_loss(const pass *p, const batch *b, int64_t first, int64_
     if (status != BP_OK) return status;
     const int weighted = b->data->weight.data != NULL;
     if (weighted) read_rows(w->weight, 1, &b->data->weight, order, b->base + first, n);
-    const loss_rows rows = {.gradient = gradient_scale != 0 ? w->scratch[0] : NULL,
+    const loss_rows rows = {.gradient = gradient_scale ? w->scratch[0] : NULL,
                             .prediction = forward_block(p, x, stride, n, plan->loss_layers),
                             .target = w->target,
                             .weight = weighted ? w->weight : NULL,
                             .n = n,
                             .k = plan->n_out,
                             .stride = plan->target_stride,
-                            .gradient_scale = gradient_scale,
+                            .gradient_scale = gradient_scale ? *gradient_scale : 0,
                             .parameter = (real)plan->loss.parameter};
     *value = loss_table[plan->loss_on].rows(&rows);
     return BP_OK;
@@ -57,9 +58,8 @@ static double penalty(const bp_plan *plan, const real *parameters, real *gradien
         if (layer->kind != BP_LAYER_DENSE) continue;
         const int64_t n = layer->n_in * layer->n_out;
         const real *weight = parameters + layer->weight_at;
-        double absolute = 0;
-        for (int64_t j = 0; j < n; j++) absolute += fabs((double)weight[j]);
-        value += l2 / 2 * squared_norm(weight, n) + l1 * absolute;
+        if (l2 > 0) value += l2 / 2 * sum_of_squares(weight, n);
+        for (int64_t j = 0; l1 > 0 && j < n; j++) value += l1 * fabs((double)weight[j]);
         if (!gradients) continue;
         real *gradient = gradients + layer->weight_at;
         for (int64_t j = 0; j < n; j++) {
@@ -70,9 +70,20 @@ static double penalty(const bp_plan *plan, const real *parameters, real *gradien
     return value;
 }
 
+/* The backward pass of a block, whose gradient is added to that of the blocks before it. A sum of blocks stays accurate over
+ * millions of rows, and does not care who computes a block. */
+static const real *backward_and_add(const pass *p, real *gradients, int is_first, int64_t n, int input_gradient)
+{
+    real *block = is_first ? gradients : p->workspace->block_gradient;
+    const real *delta = backward_block(p, block, n, p->plan->loss_layers, input_gradient);
+    for (int64_t i = 0; !is_first && i < p->plan->n_parameters; i++) gradients[i] += block[i];
+    return delta;
+}
+
 static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double *value, real *gradients, real *dx,
                                    const real *parameters, const bp_dataset *data, int training, uint64_t dropout_key)
 {
+    if ((gradients || training) && w->kind != BP_FOR_TRAINING) return BP_E_ARGUMENT;
     const batch b = whole_set(data, sum_of_weights(&data->weight, data->rows, 0, data->n_rows));
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
     double sum = 0;
@@ -81,15 +92,27 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
         const int64_t n = b.n - first < w->n_rows ? b.n - first : w->n_rows;
         const pass p = {plan, w, parameters, training, dropout_key, first};
         double block;
-        const bp_status status = block_loss(&p, &b, first, n, gradients ? scale : 0, &block);
+        const bp_status status = block_loss(&p, &b, first, n, gradients ? &scale : NULL, &block);
         if (status != BP_OK) return status;
         sum += block;
         if (!gradients) continue;
-        const real *delta = backward_block(&p, gradients, first == 0, n, plan->loss_layers, dx != NULL);
+        const real *delta = backward_and_add(&p, gradients, first == 0, n, dx != NULL);
         if (dx) copy_columns(dx + first * plan->n_in, plan->n_in, delta, plan->layers[0].in_stride, n, plan->n_in);
     }
     *value = scale * sum + penalty(plan, parameters, gradients);
     return BP_OK;
+}
+
+/* After forward() on n rows: the gradient of what dy is the gradient of, with that of the penalty. */
+static void backward(const bp_plan *plan, bp_workspace *w, real *gradients, real *dx, const real *dy, const real *parameters,
+                     int64_t n)
+{
+    const pass p = {plan, w, parameters, w->kept_training, 0, 0};
+    copy_columns(w->scratch[0], plan->target_stride, dy, plan->n_out, n, plan->n_out);
+    transpose_weights(plan, w, parameters, dx != NULL);
+    const real *delta = backward_block(&p, gradients, n, plan->n_layers, dx != NULL);
+    if (dx) copy_columns(dx, plan->n_in, delta, plan->layers[0].in_stride, n, plan->n_in);
+    penalty(plan, parameters, gradients);
 }
 
 /* ---- The training loop ------------------------------------------------------------------------------------------------- */
@@ -169,6 +192,7 @@ static void end_epoch(bp_fit *fit)
         return;
     }
     fit->validating = 1;
+    fit->blocks_per_look = 1; /* blocks may be far larger now */
     fit->batch_loss = 0;
     fit->batch_weight = sum_of_weights(&fit->validation.weight, fit->validation.rows, 0, fit->validation.n_rows);
 }
@@ -179,14 +203,14 @@ static bp_status train_block(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     if (fit->row == 0) begin_batch(plan, w, fit);
     const batch b = present_batch(fit);
     const int64_t n = b.n - fit->row < w->n_rows ? b.n - fit->row : w->n_rows;
-    if (b.weight > 0) { /* a batch of zero weights has no loss */
+    if (!(b.weight <= 0)) { /* a batch of zero weights has no loss; nan is for end_batch() to find */
         const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
         const pass p = {plan, w, fit->parameters, 1, fit->dropout_key, fit->row};
         double block;
-        bp_status status = block_loss(&p, &b, fit->row, n, scale, &block);
+        bp_status status = block_loss(&p, &b, fit->row, n, &scale, &block);
         if (status != BP_OK) return status;
         fit->batch_loss += block;
-        backward_block(&p, fit->gradients, fit->row == 0, n, plan->loss_layers, 0);
+        backward_and_add(&p, fit->gradients, fit->row == 0, n, 0);
         if (fit->row + n == b.n) status = end_batch(plan, fit, scale);
         if (status != BP_OK) return status;
     }
@@ -204,7 +228,7 @@ static bp_status validate_block(const bp_plan *plan, bp_workspace *w, bp_fit *fi
     const pass p = {plan, w, fit->parameters, 0, 0, 0};
     const int64_t n = b.n - fit->row < w->n_rows ? b.n - fit->row : w->n_rows;
     double block;
-    const bp_status status = block_loss(&p, &b, fit->row, n, 0, &block);
+    const bp_status status = block_loss(&p, &b, fit->row, n, NULL, &block);
     if (status != BP_OK) return status;
     fit->batch_loss += block;
     fit->row += n;
@@ -217,23 +241,25 @@ static bp_status validate_block(const bp_plan *plan, bp_workspace *w, bp_fit *fi
     return BP_OK;
 }
 
-/* Note the time for the epochs that ended since the last look, and look more or less often: about every millisecond. */
-static double look_at_clock(bp_fit *fit, double entered, double *last)
+/* Note the time for the epochs that ended since the last look; returns the seconds since `entered`. */
+static double note_time(bp_fit *fit, double entered)
 {
-    const double now = bp_clock();
-    for (; fit->timed_epochs < fit->epoch; fit->timed_epochs++)
-        fit->seconds[fit->timed_epochs] = fit->elapsed + (now - entered);
-    const double passed = now - *last;
+    const double passed = bp_clock() - entered;
+    for (; fit->timed_epochs < fit->epoch; fit->timed_epochs++) fit->seconds[fit->timed_epochs] = fit->elapsed + passed;
+    return passed;
+}
+
+/* Look more or less often: about every millisecond. `passed`: the seconds since the last look. */
+static void adapt_looks(bp_fit *fit, double passed)
+{
     if (passed < 0.0005 && fit->blocks_per_look < 1 << 20) fit->blocks_per_look *= 2;
     if (passed > 0.002 && fit->blocks_per_look > 1) fit->blocks_per_look /= 2;
-    *last = now;
-    return now - entered;
 }
 
 static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
 {
     const double entered = bp_clock();
-    double last = entered;
+    double looked = 0;
     bp_status status = BP_OK;
     int64_t blocks = 0;
     if (fit->row > 0 && !fit->validating) transpose_weights(plan, w, fit->parameters, 0); /* the workspace may be a new one */
@@ -241,9 +267,12 @@ static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
         status = fit->validating ? validate_block(plan, w, fit) : train_block(plan, w, fit);
         if (++blocks < fit->blocks_per_look) continue;
         blocks = 0;
-        if (look_at_clock(fit, entered, &last) >= fit->budget && status == BP_OK) status = BP_PAUSED;
+        const double now = note_time(fit, entered);
+        adapt_looks(fit, now - looked);
+        looked = now;
+        if (now >= fit->budget && status == BP_OK) status = BP_PAUSED;
     }
-    fit->elapsed += look_at_clock(fit, entered, &last);
+    fit->elapsed += note_time(fit, entered);
     return status == BP_PAUSED && fit->epoch >= fit->stop_epoch ? BP_OK : status;
 }
 

@@ -42,18 +42,15 @@ from bpcore.losses import (
 from bpcore.network import Network, mlp
 from bpcore.optimizers import SGD, Adam, AdamW, RMSProp, Rprop
 from bpcore.schedules import CosineDecay, ExponentialDecay, StepDecay
+from bpcore.threads import from_environment as threads_from_environment
 from bpcore.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
-if "BPCORE_SIMD" in _os.environ:
+if _os.environ.get("BPCORE_SIMD"):
     _core.set_simd_level(_os.environ["BPCORE_SIMD"], "BPCORE_SIMD")
-if "BPCORE_NUM_THREADS" in _os.environ:
-    if not _os.environ["BPCORE_NUM_THREADS"].isdigit():
-        raise ValueError(
-            f"BPCORE_NUM_THREADS must be a whole number, got {_os.environ['BPCORE_NUM_THREADS']!r}"
-        )
-    set_num_threads(int(_os.environ["BPCORE_NUM_THREADS"]))
+if _os.environ.get("BPCORE_NUM_THREADS"):
+    threads_from_environment(_os.environ["BPCORE_NUM_THREADS"])
 
 __all__ = [
     "ELU",

@@ -26,6 +26,7 @@ cdef extern from "bpcore.h" nogil:
     ctypedef enum bp_loss:
         BP_N_LOSSES
     ctypedef enum bp_optimizer:
+        BP_OPTIMIZER_sgd
         BP_N_OPTIMIZERS
     ctypedef enum bp_function:
         BP_N_FUNCTIONS
@@ -56,6 +57,7 @@ cdef extern from "bpcore.h" nogil:
     const char *const *bp_optimizer_names
     const char *const *bp_function_names
     const char *const *bp_level_names
+    const int *bp_optimizer_slots
 
     const char *bp_status_text(bp_status status)
 
@@ -83,7 +85,6 @@ cdef extern from "bpcore.h" nogil:
     int64_t bp_plan_n_in(const bp_plan *plan)
     int64_t bp_plan_n_out(const bp_plan *plan)
     int64_t bp_plan_n_parameters(const bp_plan *plan)
-    bp_dtype bp_plan_dtype(const bp_plan *plan)
     int64_t bp_plan_block_rows(const bp_plan *plan)
 
     ctypedef struct bp_workspace:

@@ -53,6 +53,7 @@ def optimizer_step(
     learning_rate: float,
     step: int,
 ) -> None: ...
+
 @final
 class Workspace:
     def __init__(self, plan: Plan, n_rows: int, training: bool) -> None: ...

@@ -142,6 +142,12 @@ cdef void *data_of(cnp.ndarray array, bp_dtype dtype, int64_t size, bint writeab
     return cnp.PyArray_DATA(array)
 
 
+cdef int need_matrix(cnp.ndarray array) except -1:
+    if cnp.PyArray_NDIM(array) != 2:
+        raise ValueError("expected a matrix")
+    return 0
+
+
 cdef int describe(bp_array *to, cnp.ndarray array, int64_t n_rows, int64_t n_columns) except -1:
     """A matrix (or one column, as a vector) of any layout."""
     cdef int n_dim
@@ -238,6 +244,7 @@ def activation_backward(
 
 def softmax_forward(cnp.ndarray x not None, cnp.ndarray out not None):
     """Fill `out` with the softmax of each row of the matrix `x`."""
+    need_matrix(x)
     cdef bp_dtype dtype = dtype_of(x)
     cdef int64_t n = x.shape[0], k = x.shape[1]
     cdef void *source = data_of(x, dtype, n * k)
@@ -248,6 +255,7 @@ def softmax_forward(cnp.ndarray x not None, cnp.ndarray out not None):
 
 def softmax_backward(cnp.ndarray dy not None, cnp.ndarray y not None, cnp.ndarray out not None):
     """Fill `out` with the gradient at the input of a softmax whose output was `y`."""
+    need_matrix(y)
     cdef bp_dtype dtype = dtype_of(y)
     cdef int64_t n = y.shape[0], k = y.shape[1]
     cdef void *slope = data_of(dy, dtype, n * k)
@@ -268,6 +276,8 @@ def dropout_mask(uint64_t key, double p, cnp.ndarray out not None):
 
 def dense_forward(cnp.ndarray x not None, cnp.ndarray weight not None, cnp.ndarray bias, cnp.ndarray out not None):
     """Fill `out` with x @ weight + bias."""
+    need_matrix(x)
+    need_matrix(weight)
     cdef bp_dtype dtype = dtype_of(weight)
     cdef int64_t n = x.shape[0], n_in = weight.shape[0], n_out = weight.shape[1]
     cdef void *source = data_of(x, dtype, n * n_in)
@@ -283,6 +293,8 @@ def dense_backward(
     cnp.ndarray grad_bias, cnp.ndarray dx,
 ):
     """Fill `grad_weight`, `grad_bias` and `dx` (the last two may be None)."""
+    need_matrix(x)
+    need_matrix(weight)
     cdef bp_dtype dtype = dtype_of(weight)
     cdef int64_t n = x.shape[0], n_in = weight.shape[0], n_out = weight.shape[1]
     cdef void *slope = data_of(dy, dtype, n * n_out)
@@ -312,6 +324,7 @@ def loss_evaluate(
     cnp.ndarray sample_weight, cnp.ndarray gradient,
 ):
     """Return the loss of predictions (n, k) and, unless `gradient` is None, fill that."""
+    need_matrix(prediction)
     cdef bp_loss_spec spec
     cdef bp_dtype dtype = dtype_of(prediction)
     cdef int64_t n = prediction.shape[0], k = prediction.shape[1]
@@ -348,15 +361,20 @@ def optimizer_step(
     cdef void *g = data_of(gradients, dtype, n)
     cdef void *s[BP_MAX_SLOTS]
     cdef double h[BP_N_HYPER]
-    fill_optimizer(s, h, slots, hyper, dtype, n)
+    fill_optimizer(s, h, kind, slots, hyper, dtype, n)
     cdef bp_status status
     with nogil:
         status = bp_kernels_for(dtype).optimizer_step(kind, p, g, s, h, learning_rate, step, n)
     check(status)
 
 
-cdef int fill_optimizer(void **s, double *h, tuple slots, tuple hyper, bp_dtype dtype, int64_t n) except -1:
+cdef int fill_optimizer(
+    void **s, double *h, bp_optimizer kind, tuple slots, tuple hyper, bp_dtype dtype, int64_t n
+) except -1:
     cdef int i
+    cdef int n_slots = bp_optimizer_slots[<int>kind]
+    if len(slots) != n_slots and not (kind == BP_OPTIMIZER_sgd and not slots):
+        raise ValueError(f"{OPTIMIZERS[<int>kind]} has {n_slots} slots, got {len(slots)}")
     for i in range(BP_MAX_SLOTS):
         s[i] = data_of(slots[i], dtype, n, True) if i < len(slots) else NULL
     for i in range(BP_N_HYPER):
@@ -504,26 +522,28 @@ cdef class Plan:
             raise TypeError("expected floats")
         cdef int64_t n = described.n_rows
         cdef void *y = data_of(out, self.dtype, n * bp_plan_n_out(self.plan), True)
-        if self.tape is None or self.tape.n_rows() < n or self.tape.n_rows() > 4 * n + 64:
-            self.tape = None
-            self.tape = Workspace(self, max(1, n), True)
         self.tape_rows = -1
+        if self.tape is None or self.tape.n_rows() < n or self.tape.n_rows() > 4 * n + 64:
+            self.tape = None  # before the new one, for the memory
+            self.tape = Workspace(self, max(1, n), True)
+        cdef Workspace tape = self.tape
         with nogil:
-            bp_kernels_for(self.dtype).forward(self.plan, self.tape.workspace, y, p, &described, training, dropout_key)
+            bp_kernels_for(self.dtype).forward(self.plan, tape.workspace, y, p, &described, training, dropout_key)
         self.tape_rows = n
 
     def backward(self, cnp.ndarray parameters not None, cnp.ndarray gradients not None, cnp.ndarray dy not None,
                  cnp.ndarray dx):
         """Overwrite `gradients` and `dx` from the gradient at the output of the last `forward`."""
-        if self.tape_rows < 0:
+        if self.tape is None or self.tape_rows < 0:
             raise RuntimeError("backward needs the values of a forward pass: call forward first")
         cdef int64_t n = self.tape_rows
+        cdef Workspace tape = self.tape
         cdef void *p = self.flat(parameters)
         cdef void *g = self.flat(gradients, True)
         cdef void *slope = data_of(dy, self.dtype, n * bp_plan_n_out(self.plan))
         cdef void *target = data_of(dx, self.dtype, n * bp_plan_n_in(self.plan), True)
         with nogil:
-            bp_kernels_for(self.dtype).backward(self.plan, self.tape.workspace, g, target, slope, p, n)
+            bp_kernels_for(self.dtype).backward(self.plan, tape.workspace, g, target, slope, p, n)
 
     @property
     def rows_kept(self):
@@ -611,7 +631,7 @@ cdef class Fit:
         fit.parameters = plan.flat(parameters, True)
         fit.gradients = plan.flat(gradients, True)
         fit.optimizer = <bp_optimizer><int>OPTIMIZER_KINDS[optimizer]
-        fill_optimizer(fit.slots, fit.hyper, slots, hyper, plan.dtype, n)
+        fill_optimizer(fit.slots, fit.hyper, fit.optimizer, slots, hyper, plan.dtype, n)
         fit.n_steps = n_steps
         fit.gradient_clip = gradient_clip
         fit.sampling = <bp_sampling><int>SAMPLINGS[sampling]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bpcore import _core
 from bpcore.dense import Dense
 from bpcore.errors import ShapeError
 from bpcore.layers import Activation, Dropout, Layer, Softmax
@@ -62,7 +63,10 @@ def spec(layer: Layer) -> tuple[Any, ...]:
         return ("dropout", layer.p)
     if isinstance(layer, Softmax):
         return ("softmax",)
-    return ("activation", layer.kernel, layer.parameter)
+    kernel = getattr(layer, "kernel", None)
+    if kernel not in _core.activation_names():
+        raise TypeError(f"{layer!r} has no kernel in C, so it cannot be part of a network")
+    return ("activation", kernel, layer.parameter)
 
 
 def next_activations(layers: Sequence[Layer]) -> list[str | None]:

@@ -30,7 +30,8 @@ class EarlyStopping:
     min_delta : float
         What counts as an improvement is a decrease by more than this, 0 or more.
     restore_best : bool
-        Whether the network gets back the weights that it had after its best epoch.
+        Whether the network gets back the weights of its best epoch: those after it, or, if the
+        figure is "loss", which is taken before each update, those at its start.
 
     Attributes
     ----------
@@ -66,28 +67,32 @@ class EarlyStopping:
 
     def _forget(self) -> None:
         self.best, self.best_epoch = np.inf, -1
-        self._parameters: np.ndarray | None = None
+        self._parameters: np.ndarray | None = None  # the best
+        self._before: np.ndarray | None = None  # at the start of the epoch
 
     def on_fit_begin(self, net: "Network") -> None:
         """Forget an earlier fit."""
         self._forget()
+        self._before = net.parameters.copy()
 
     def on_epoch_end(self, net: "Network", epoch: int, logs: dict[str, Any]) -> bool:
         """Return whether it is time to stop."""
         name = self.monitor or ("validation_loss" if "validation_loss" in logs else "loss")
         if name not in logs:
             raise ValueError(f"monitor {name!r} is not recorded; there are {', '.join(logs)}")
+        after = net.parameters.copy()
         if logs[name] < self.best - self.min_delta:
             self.best, self.best_epoch = logs[name], epoch
-            if self.restore_best:
-                self._parameters = net.parameters.copy()
+            # "loss" is that of the weights before their updates
+            self._parameters = self._before if name == "loss" else after
+        self._before = after
         return epoch - max(self.best_epoch, 0) >= self.patience
 
     def on_fit_end(self, net: "Network", history: "History") -> None:
         """Go back to the best weights."""
-        if self._parameters is not None:
+        if self.restore_best and self._parameters is not None:
             net.parameters[...] = self._parameters
-            self._parameters = None
+        self._parameters = self._before = None
 
 
 class GradientNorms:

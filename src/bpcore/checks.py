@@ -376,7 +376,8 @@ def _as_labels(array: np.ndarray, argument: str, n_classes: int) -> np.ndarray:
 
 
 def _check_one_hot(matrix: np.ndarray, argument: str) -> None:
-    total = matrix.sum(axis=1, dtype=FLOAT64)
+    with np.errstate(invalid="ignore"):
+        total = matrix.sum(axis=1, dtype=FLOAT64)
     unfit = ~(np.abs(total - 1) <= ONE_HOT_TOLERANCE)
     if unfit.any():
         row = int(unfit.argmax())

@@ -37,6 +37,15 @@ class Configured:
         if "name" in vars(cls):
             cls.names[cls.name] = cls
 
+    fixed: ClassVar[bool] = False
+    """Whether arguments cannot be changed after construction, as C is told of them once."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.fixed and name in vars(self) and name in {"parameter", *self._arguments()}:
+            kind = type(self).__name__
+            raise AttributeError(f"{name} of {kind} is fixed; make another {kind} instead")
+        super().__setattr__(name, value)
+
     @classmethod
     def get(cls, spec: Any) -> Self:
         """Return the object that `spec` stands for: a name, a class, or an object already."""

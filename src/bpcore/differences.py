@@ -9,15 +9,14 @@ References
 ----------
 .. [1] C. J. F. Ridders, "Accurate computation of F'(x) and F'(x) F''(x)", Advances in Engineering
    Software 4 (1982), 75-76.
-.. [2] J. J. More and S. M. Wild, "Estimating computational noise", SIAM Journal on Scientific
-   Computing 33 (2011), 1292-1314.
 """
 
 from collections.abc import Callable
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
+
+from bpcore.noise import Noise, floor
 
 UNKNOWN, RIGHT, WRONG, KINK, UNDECIDED = range(5)
 VERDICTS = ("not judged", "right", "wrong", "kink", "too small to judge")
@@ -28,7 +27,6 @@ KNOWN = 3e-5
 AGREE = 1e-5
 _FINE = 1e-6  # what is tried for first
 
-_EPS = float(np.finfo(np.float64).eps)
 _FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
 _LONGEST = 2.0  # of the scale: far away a function may be flat where it is not at the point
 _RATIO = 8.0  # between the steps of two rounds
@@ -47,105 +45,6 @@ class Slopes(NamedTuple):
     numeric: np.ndarray
     error: np.ndarray
     verdict: np.ndarray
-
-
-class Noise(NamedTuple):
-    """The rounding of a function: the standard deviation `level` where its value is `size`."""
-
-    level: float
-    size: float
-
-    def at(self, top: np.ndarray) -> np.ndarray:
-        """The noise where the value is `top`, for numbers that are larger than `size` too.
-
-        A squared error of rounding q in a residual r is 2 r q, so noise grows with the root.
-        """
-        growth = np.sqrt(np.maximum(top / self.size, 1.0)) if self.size else 1.0
-        return np.maximum(_EPS * top, self.level * growth)
-
-
-def measure_noise(value: Callable[[float], float], center: float) -> Noise:
-    """Estimate the rounding noise of a function from high differences along one line.
-
-    Parameters
-    ----------
-    value : callable
-        The function at a distance t from the point, along a line in which every coordinate moves by
-        about t times its scale.
-    center : float
-        `value(0.0)`.
-
-    Returns
-    -------
-    Noise
-
-    References
-    ----------
-    More and Wild [2]_ in the description of this module.
-
-    Examples
-    --------
-    >>> import math
-    >>> from bpcore.differences import measure_noise
-    >>> measure_noise(lambda t: math.exp(1 + t), math.e).level < 1e-15
-    True
-    >>> 1e-8 < measure_noise(lambda t: float(np.float32(math.exp(1 + t))), math.e).level < 1e-6
-    True
-    """
-    orders = (4, 5)
-    measured = []
-    points = {0.0: center}
-    for step in (3e-5, 3e-8, 3e-11):
-        # One side only, and not from 0: a kink at the point itself is not noise.
-        values = np.array([value((k + 1) * step) for k in range(8)])
-        points.update(zip(step * np.arange(1, 9), values.tolist(), strict=True))
-        if not np.isfinite(values).all():
-            continue
-        if measured and np.unique(values).size < 5:  # too close for a function of low resolution
-            break
-        # Curvature and kinks within the points fade as they move together, noise does not.
-        size = np.abs(values).max() or 1.0
-        rough = max(
-            np.sqrt(np.mean(np.diff(values / size, k) ** 2) / comb(2 * k, k)) for k in orders
-        )
-        measured.append((rough * size, size))
-    level, size = min(measured, default=(0.0, abs(center)))
-    level = max(level, _floor(center), 0.3 * _resolution(value, points))
-    seen = np.array(list(points.values()))
-    seen = seen[np.isfinite(seen)]
-    if np.any(seen) and np.array_equal(seen.astype(np.float32), seen):  # float32 in disguise
-        level = max(level, 2.0**-25 * np.abs(seen).max())
-    return Noise(float(level), max(float(size), abs(center)))
-
-
-def _floor(value: float) -> float:
-    """The rounding that any result of this size has, denormal ones included."""
-    return max(_EPS * abs(value), 5e-324)
-
-
-def _resolution(value: Callable[[float], float], points: dict[float, float]) -> float:
-    """Find the least change that a function can make, if it stays the same over short moves.
-
-    A saturated unit is an example: 1 - p takes only multiples of 1e-16, however small it is.
-    """
-    center = points[0.0]
-    changed = min((t for t in points if points[t] != center), default=np.inf)
-    flat = max(t for t in points if t < changed)
-    far = max(points)
-    while np.isinf(changed) and far < 100:
-        far *= 8
-        if value(far) != center:
-            changed = far
-    if flat == 0.0 or np.isinf(changed):
-        return 0.0
-    for _ in range(40):
-        middle = 0.5 * (flat + changed)
-        if value(middle) == center:
-            flat = middle
-        else:
-            changed = middle
-    jump = abs(value(changed) - center)
-    return jump if np.isfinite(jump) else 0.0
 
 
 def measure_slopes(
@@ -174,7 +73,7 @@ def measure_slopes(
     center : float
         The function's value without a move.
     noise : Noise
-        Its rounding, from `measure_noise`.
+        Its rounding, from `bpcore.noise.measure_noise`.
     uncertainty : float or ndarray of shape (m,)
         How far off a right analytic slope may be because of the precision it was computed in.
     harmless_gap : float
@@ -191,7 +90,8 @@ def measure_slopes(
     The first line is judged right, the second has a kink at the point, the third is off by 0.1 %:
 
     >>> import numpy as np
-    >>> from bpcore.differences import VERDICTS, Noise, measure_slopes
+    >>> from bpcore.differences import VERDICTS, measure_slopes
+    >>> from bpcore.noise import Noise
     >>> functions = [np.sin, np.abs, np.exp]
     >>> def move(i, t):
     ...     return float(functions[i](t)), t
@@ -205,7 +105,7 @@ def measure_slopes(
     """
     m = analytic.size
     columns = np.broadcast_arrays(analytic, scale, spacing, uncertainty)
-    start = _FIRST_STEP * (noise.level / _floor(noise.size)) ** 0.2
+    start = _FIRST_STEP * (noise.level / floor(noise.size)) ** 0.2
     ratio = min(start, 2.0**-4)
     order = np.arange(m)
     parts = [order]
@@ -249,6 +149,7 @@ class _Search:
         self.scale, self.spacing, self.longest = scale, spacing, _LONGEST * scale
         self.verdict = np.full(m, UNKNOWN, dtype=np.int8)
         self.acceptable = np.zeros(m, dtype=bool)  # right, if nothing better can be had
+        self.suspect = np.zeros(m, dtype=bool)  # wrong, likewise
         self.numeric = np.full(m, np.nan)
         self.error = np.full(m, np.inf)
         self.step, self.slope, self.gap, self.rounding, self.bound = np.full(
@@ -363,7 +264,9 @@ class _Search:
         wrong = far & ~right & smooth & agree.any(axis=0)
         self.acceptable[lines] = right
         self.verdict[lines[zero | (right & (allowed <= _FINE * size))]] = RIGHT
-        self.verdict[lines[wrong]] = WRONG
+        # What is known only roughly may look otherwise at the next step.
+        self.verdict[lines[wrong & known]] = WRONG
+        self.suspect[lines] = wrong
 
     def _exactly_zero(self, r: int, lines: np.ndarray) -> np.ndarray:
         """Whether a slope of exactly 0 is flat or even around the point, without a kink."""
@@ -417,7 +320,7 @@ class _Search:
         # ... and no shorter step is free of it.
         gone = (step < step[shortest, column]) & (gap + _SEEN * rounding < 0.5 * last)
         kink &= ~gone.any(axis=0)
-        self.verdict[lines] = np.where(kink, KINK, UNDECIDED)
+        self.verdict[lines] = np.select([kink, self.suspect[lines]], [KINK, WRONG], UNDECIDED)
         self.verdict[lines[self.acceptable[lines]]] = RIGHT
 
 

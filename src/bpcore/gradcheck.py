@@ -1,9 +1,10 @@
 """Is this gradient right? Every entry beside a central difference that knows its own error.
 
-The differences and the rules by which they judge are in `bpcore.differences`; where they are taken
-is decided in `bpcore.gradlines`, and what they found is told by `bpcore.gradreport`.
+The differences and the rules by which they judge are in `bpcore.differences`; where to take them is
+decided in `bpcore.gradlines`, and what they found is told by `bpcore.gradreport`.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from bpcore.errors import DTypeError, ShapeError
 from bpcore.gradhints import explain_difference
 from bpcore.gradlines import Block, Lines, choose_lines
 from bpcore.gradreport import ArrayCheck, GradientReport
+from bpcore.noise import Noise, measure_noise
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -242,7 +244,7 @@ def _check(
             text = f"the same point gave {center!r}, then {again!r}; hold its random numbers fixed"
             return GradientReport({}, [*problems, text])
         level, size = _measure_noise(value, blocks, center, rng)
-        noise = differences.Noise(max(level, abs(again - center)), size)
+        noise = Noise(max(level, abs(again - center)), size)
         lines = choose_lines(blocks, parameters, rng)
         # Where the gradient can be had around the point too, kinks that hide there come to light.
         harmless_gap = 1e-4 if gradients is None else 0.05
@@ -270,7 +272,7 @@ def _check(
 
 def _measure_noise(
     value: Callable[[], float], blocks: list[Block], center: float, rng: "np.random.Generator"
-) -> float:
+) -> Noise:
     """Measure the rounding noise of the function, all blocks moving together."""
     parts = [Lines(block, np.arange(block.array.size)) for block in blocks]
     before = [part.flat.copy() for part in parts]
@@ -284,7 +286,7 @@ def _measure_noise(
             part.flat[:] = origin + t * direction
         return value()
 
-    noise = differences.measure_noise(shifted, center)
+    noise = measure_noise(shifted, center)
     for part, origin in zip(parts, before, strict=True):
         part.flat[:] = origin
     return noise
@@ -294,14 +296,14 @@ def _measure_slopes(
     value: Callable[[], float],
     lines: list[Lines],
     center: float,
-    noise: differences.Noise,
+    noise: Noise,
     harmless_gap: float,
 ) -> differences.Slopes:
     """Measure along the lines of all blocks together."""
-    owner = [(part, i) for part in lines for i in range(part.analytic.size)]
+    owner = _owners(lines)
 
     def move(k: int, t: float) -> tuple[float, float]:
-        part, i = owner[k]
+        part, i = owner(k)
         return part.move(value, i, t)
 
     def joined(name: str) -> np.ndarray:
@@ -332,10 +334,10 @@ def _forgive_kinks(
     Units that are at their kinks together can hide one another: relu(x) - relu(-x) is x, yet by
     the usual convention its gradient at 0 is 0.
     """
-    owner = [(part, i) for part in lines for i in range(part.analytic.size)]
+    owner = _owners(lines)
     really_wrong = 0
     for k in np.flatnonzero(slopes.verdict == differences.WRONG):
-        part, i = owner[k]
+        part, i = owner(k)
         number = next(n for n, block in enumerate(blocks) if block is part.block)
 
         def slope(part: Lines = part, i: int = i, number: int = number) -> float:
@@ -348,6 +350,17 @@ def _forgive_kinks(
             slopes.verdict[k] = differences.KINK
         elif (really_wrong := really_wrong + 1) == _ENOUGH:
             return
+
+
+def _owners(lines: list[Lines]) -> Callable[[int], tuple[Lines, int]]:
+    """From a line's position among all lines to its part and its position there."""
+    starts = [0, *np.cumsum([part.analytic.size for part in lines]).tolist()]
+
+    def owner(k: int) -> tuple[Lines, int]:
+        n = bisect_right(starts, k) - 1
+        return lines[n], k - starts[n]
+
+    return owner
 
 
 def _as_choice(parameters: Any) -> str | int:

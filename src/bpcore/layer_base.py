@@ -17,6 +17,7 @@ class Layer(Configured):
     """The base of all layers."""
 
     family: ClassVar[str] = "layer"
+    fixed: ClassVar[bool] = True
     _last: tuple[Any, ...] | None = None  # what backward needs of the last forward
 
     def forward(self, x: "ArrayLike", *, training: bool = False) -> np.ndarray:

@@ -52,6 +52,7 @@ class Loss(Configured):
     """
 
     family: ClassVar[str] = "loss"
+    fixed: ClassVar[bool] = True
     name: ClassVar[str]
     takes_labels: ClassVar[bool] = False
     """Whether the target may be class labels."""

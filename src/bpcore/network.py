@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _BUILT_IN = frozenset({"names", "layers", "loss", "dtype", "l2", "l1", "n_in", "n_out"})
 _ATTRIBUTES = _BUILT_IN | {
     *("rng", "optimizer", "history", "metadata"),
-    *("_lock", "_fitting", "_plan", "_parameters", "_gradients"),
+    *("_lock", "_fitting", "_between_epochs", "_plan", "_parameters", "_gradients"),
 }
 
 
@@ -114,14 +114,14 @@ class Network(Passes):
         self.names, self.layers = named_layers(layers)
         self.loss = losses.get(loss)
         self.dtype = as_dtype(dtype)
-        self.rng = as_generator(rng)
+        self.rng = rng
         self.l2 = finite_non_negative(l2, "l2")
         self.l1 = finite_non_negative(l1, "l1")
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
         self._lock = threading.RLock()
-        self._fitting = False
+        self._fitting = self._between_epochs = False
         self.n_in, self.n_out = widths(self.names, self.layers)
         self._plan = self._make_plan()
         n_parameters = self._plan.n_parameters
@@ -135,6 +135,10 @@ class Network(Passes):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _BUILT_IN and name in self.__dict__:  # it would not change what C computes
             raise AttributeError(f"{name} is built into a network; make another network instead")
+        if name == "rng":
+            value = as_generator(value)
+        elif name == "optimizer" and value is not None:
+            value = optimizers.get(value)
         super().__setattr__(name, value)
 
     def _make_plan(self) -> _core.Plan:
@@ -193,7 +197,8 @@ class Network(Passes):
         value = as_array(value, argument, self.dtype)
         if value.shape != array.shape:
             raise ShapeError(f"{argument} has shape {value.shape}, expected {array.shape}")
-        array[...] = value
+        with self._exclusive():
+            array[...] = value
 
     def parameter_arrays(self) -> dict[str, np.ndarray]:
         """Return the parameters as views by name: "0.weight", "0.bias", or "name.weight", ...
@@ -297,6 +302,10 @@ class Network(Passes):
         return net
 
     def __getstate__(self) -> dict[str, Any]:
+        with self._exclusive():  # not between a step and its count
+            return self._state()
+
+    def _state(self) -> dict[str, Any]:
         optimizer = self.optimizer
         state = None if optimizer is None else optimizer.state(self)
         return {

@@ -86,6 +86,8 @@ class Optimizer(Configured):
         ------
         DivergenceError
             A gradient is, or a parameter would become, non-finite; nothing has changed.
+        RuntimeError
+            The network is being trained, by another thread or by the fit that called back.
 
         Examples
         --------
@@ -98,6 +100,13 @@ class Optimizer(Configured):
         array([1., 1.])
         """
         learning_rate = self.rate(epoch)
+        with net._exclusive():
+            if net._fitting:
+                raise RuntimeError("a callback cannot take a step for the fit that called it")
+            self._step(net, learning_rate)
+            net.optimizer = self
+
+    def _step(self, net: "Network", learning_rate: float) -> None:
         state = self.state(net)
         step = state.step + 1
         arrays = (net.parameters, net.gradients, state.slots)
@@ -112,7 +121,6 @@ class Optimizer(Configured):
                 f"{what} before step {step} at learning_rate {learning_rate:g}; nothing has changed"
             ) from None
         state.step = step
-        net.optimizer = self
 
     def state(self, net: "Network") -> OptimizerState:
         """Return what this optimiser remembers about a network, fresh if it has not served it."""

@@ -1,7 +1,7 @@
 """What a network computes: predictions, single passes, losses and gradients."""
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Passes:
     _parameters: np.ndarray
     _gradients: np.ndarray
     _lock: threading.RLock
+    _fitting: bool
+    _between_epochs: bool
 
     def predict(self, X: "ArrayLike", *, out: np.ndarray | None = None) -> np.ndarray:
         """Return the network's outputs; layers that act in training only (`Dropout`) do not act.
@@ -124,7 +126,7 @@ class Passes:
         Parameters
         ----------
         dy : array_like of shape (n, n_out)
-            The gradient at the output. Penalties have no part in it.
+            The gradient at the output. The penalty's gradient is added to `gradients`.
 
         Returns
         -------
@@ -228,6 +230,7 @@ class Passes:
         array([ 1. , -0.4])
         """
         X, y, weight = self._data(X, y, sample_weight)
+        X, y = self._apart(X), self._apart(y)
         dX = np.empty((X.shape[0], self.n_in), self.dtype) if input_gradient else None
         with self._exclusive():
             key = self._dropout_key(training)
@@ -246,26 +249,37 @@ class Passes:
         y = self._in_range(self.loss.check_target(y, "y", X.shape[0], self.n_out), "y")
         return X, y, as_sample_weight(sample_weight, X.shape[0], self.dtype)
 
+    def _apart(self, array: np.ndarray) -> np.ndarray:
+        """Return a copy of data that lies in what a pass or a fit writes to."""
+        for written in (self._gradients, self._parameters):
+            if np.may_share_memory(array, written):
+                return array.copy()
+        return array
+
     def _dropout_key(self, training: bool) -> int:
         if training and any(isinstance(layer, Dropout) for layer in self.layers):
             return int(self.rng.integers(2**64, dtype=np.uint64))
         return 0
 
     def _exclusive(self) -> "Exclusive":
-        return Exclusive(self._lock)
+        return Exclusive(self)
 
 
 class Exclusive:
-    """One thread at a time; a second is told, not kept waiting."""
+    """One thread at a time, and nobody in the middle of a batch; others are told so at once."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_net",)
 
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
+    def __init__(self, net: Passes) -> None:
+        self._net = net
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
+        net = self._net
+        if not net._lock.acquire(blocking=False):
             raise RuntimeError("another thread is training this network")
+        if net._fitting and not net._between_epochs:  # a signal handler, say
+            net._lock.release()
+            raise RuntimeError("the network is in the middle of a fit")
 
     def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self._net._lock.release()

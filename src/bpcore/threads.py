@@ -36,3 +36,10 @@ def get_num_threads() -> int:
     1
     """
     return _n_threads
+
+
+def from_environment(text: str) -> None:
+    """Set the number from the value of ``BPCORE_NUM_THREADS``."""
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise ValueError(f"BPCORE_NUM_THREADS must be a whole number >= 1, got {text!r}")
+    set_num_threads(int(text))

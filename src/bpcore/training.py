@@ -81,7 +81,7 @@ def fit(
     early_stopping : EarlyStopping, int or None
         An int is the patience of an `EarlyStopping`.
     callbacks : iterable
-        See `bpcore.callbacks`.
+        See `bpcore.callbacks`. One may set ``net.optimizer.learning_rate`` for the epochs to come.
     verbose : int
         1 prints a line every `print_every` epochs, and after the last.
     print_every : int
@@ -138,6 +138,8 @@ def fit(
     optimizer = _optimizer(net, optimizer)
     rates = schedules.rates(optimizer.learning_rate, epochs)
     bar = _Progress(progress)
+    if epochs == 0:
+        return _history(0, rates, rates, rates, rates if validation or held_out else None, {})
 
     with net._exclusive():
         if net._fitting:
@@ -146,11 +148,9 @@ def fit(
         try:
             rows = None
             if held_out:
-                no_draw = None, np.arange(held_out)
-                rows, others = _split(net.rng, n, held_out, data[2]) if epochs else no_draw
+                rows, others = _split(net.rng, n, held_out, data[2])
                 validation = (*data, others)
-            if epochs:
-                net.optimizer = optimizer
+            net.optimizer = optimizer
             run = _Run(net, (*data, rows), validation, optimizer, rates, batch_size, sampling, clip)
             return run.train(watchers, bar, print_every if verbose else 0)
         finally:
@@ -177,6 +177,7 @@ class _Run:
         batch_size = min(batch_size, n)
         shuffled = sampling == "replacement" or (sampling == "shuffle" and batch_size < n)
         self.net, self.rates = net, rates
+        self.optimizer, self.learning_rate = optimizer, optimizer.learning_rate
         self.state = optimizer.state(net)
         self.n_batches = -(-n // batch_size)
         self.losses, self.seconds = np.empty(epochs), np.empty(epochs)
@@ -206,7 +207,7 @@ class _Run:
     def train(self, watchers: list[Any], bar: "_Progress", print_every: int) -> History:
         net, epochs = self.net, self.rates.size
         net.history = self.history(0)
-        _tell(watchers, "on_fit_begin", net)
+        self.tell(watchers, "on_fit_begin", net)
         bar.open(epochs * self.n_batches)
         printed, stopped = 0, False
         try:
@@ -222,7 +223,7 @@ class _Run:
                 )
         finally:
             net.history = self.history(self.fit.epoch)
-        _tell(watchers, "on_fit_end", net, net.history)
+        self.tell(watchers, "on_fit_end", net, net.history)
         return net.history
 
     def stretch(self, stop_epoch: int) -> bool:
@@ -242,6 +243,14 @@ class _Run:
         finally:
             self.state.step = self.fit.n_steps
 
+    def tell(self, watchers: list[Any], event: str, *arguments: Any) -> list[Any]:
+        """Call the callbacks, which may use the network; return their answers."""
+        self.net._between_epochs = True
+        try:
+            return _tell(watchers, event, *arguments)
+        finally:
+            self.net._between_epochs = False
+
     def logs(self, epoch: int) -> dict[str, float]:
         logs = {"loss": float(self.losses[epoch])}
         if self.validation_losses is not None:
@@ -255,22 +264,24 @@ class _Run:
         epoch = self.fit.epoch - 1
         logs = self.logs(epoch)
         known = set(logs)
-        stops = _tell(watchers, "on_epoch_end", self.net, epoch, logs)
+        stops = self.tell(watchers, "on_epoch_end", self.net, epoch, logs)
         for name in logs.keys() - known:
             self.extra.setdefault(name, [np.nan] * epoch)
         for name, values in self.extra.items():
             values.append(logs.get(name, np.nan))
+        self.heed_learning_rate()
         return any(isinstance(stop, bool | np.bool_) and stop for stop in stops)
 
+    def heed_learning_rate(self) -> None:
+        """Go on with the learning rate that a callback has given the optimiser."""
+        if self.optimizer.learning_rate is not self.learning_rate:
+            self.learning_rate = self.optimizer.learning_rate
+            later = schedules.rates(self.learning_rate, self.rates.size)[self.fit.epoch :]
+            self.rates[self.fit.epoch :] = later
+
     def history(self, epochs: int) -> History:
-        columns = {"epoch": list(range(epochs)), "loss": self.losses[:epochs].tolist()}
-        if self.validation_losses is not None:
-            columns["validation_loss"] = self.validation_losses[:epochs].tolist()
-        columns["learning_rate"] = self.rates[:epochs].tolist()
-        columns["seconds"] = self.seconds[:epochs].tolist()
-        for name in sorted(self.extra):
-            columns[name] = (self.extra[name] + [np.nan] * epochs)[:epochs]
-        return History(columns)
+        columns = (self.rates, self.losses, self.seconds, self.validation_losses, self.extra)
+        return _history(epochs, *columns)
 
     def print_lines(self, printed: int, last: int, every: int) -> int:
         """Print the lines that are due; return the epochs looked at."""
@@ -284,6 +295,25 @@ class _Run:
                 )
                 print(f"epoch {epoch + 1}/{self.rates.size}  {figures}")
         return self.fit.epoch
+
+
+def _history(
+    epochs: int,
+    rates: np.ndarray,
+    losses: np.ndarray,
+    seconds: np.ndarray,
+    validation_losses: np.ndarray | None,
+    extra: dict[str, list[Any]],
+) -> History:
+    """Return the records of the first `epochs` epochs."""
+    columns = {"epoch": list(range(epochs)), "loss": losses[:epochs].tolist()}
+    if validation_losses is not None:
+        columns["validation_loss"] = validation_losses[:epochs].tolist()
+    columns["learning_rate"] = rates[:epochs].tolist()
+    columns["seconds"] = seconds[:epochs].tolist()
+    for name in sorted(extra):
+        columns[name] = (extra[name] + [np.nan] * epochs)[:epochs]
+    return History(columns)
 
 
 class _Progress:
@@ -326,7 +356,7 @@ def _checked(
     y = net.loss.check_target(y, f"{of}y", n, net.n_out)
     if y.dtype.kind == "f":
         check_finite(y, f"{of}y", net.dtype)
-    return X, y, as_sample_weight(sample_weight, n, net.dtype)
+    return net._apart(X), net._apart(y), as_sample_weight(sample_weight, n, net.dtype)
 
 
 def _validation(net: "Network", validation_data: Any) -> tuple[Any, ...]:
@@ -371,7 +401,8 @@ def _optimizer(net: "Network", optimizer: Any) -> optimizers.Optimizer:
 
 
 def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
-    watchers = list(callbacks)
+    single = callable(callbacks) or any(hasattr(callbacks, name) for name in _EVENTS)
+    watchers = [callbacks] if single else list(callbacks)
     for callback in watchers:
         known = callable(callback) or any(hasattr(callback, name) for name in _EVENTS)
         if isinstance(callback, type) or not known:

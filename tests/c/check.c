@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-extern const test_case plan_tests[], number_tests[], data_tests[];                       /* no kernels */
+extern const test_case plan_tests[], number_tests[], data_tests[];                          /* no kernels */
 extern const test_case elementwise_tests[], layer_tests[], loss_tests[], optimizer_tests[]; /* single kernels */
 extern const test_case network_tests[], gradient_tests[], training_tests[], pausing_tests[], trouble_tests[];
 
@@ -197,7 +197,10 @@ static void run(const test_case *tests, const setting *s)
 /* The bits of the first level with fma, for the others to equal. */
 static void compare_results(const setting *s)
 {
-    static struct { uint64_t results; int known; } first[2];
+    static struct {
+        uint64_t results;
+        int known;
+    } first[2];
     const uint64_t results = results_fingerprint(s);
     const int wide = s->dtype == BP_FLOAT64;
     printf("results of float%d, %s: %016llx\n", (int)(8 * s->size), bp_level_names[s->level], (unsigned long long)results);
@@ -216,7 +219,8 @@ static void run_on(bp_level level, bp_dtype dtype)
                                     gradient_tests,    training_tests, pausing_tests, trouble_tests,   same_bits_tests};
     if (bp_level_choose(level) != BP_OK) abort();
     const int wide = dtype == BP_FLOAT64;
-    const setting s = {dtype, level, bp_kernels_for(dtype), wide ? 8 : 4, wide ? 2.220446049250313e-16 : 1.1920928955078125e-07};
+    const setting s = {dtype, level, bp_kernels_for(dtype), wide ? 8 : 4,
+                       wide ? 2.220446049250313e-16 : 1.1920928955078125e-07};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) run(all[i], &s);
 }
 

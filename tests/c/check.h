@@ -30,8 +30,8 @@ void check_failed(const char *file, int line, const char *format, ...) __attribu
     do {                                                                                                                       \
         const double got_ = (got), expected_ = (expected), tolerance_ = (tolerance);                                           \
         if (!is_near(got_, expected_, tolerance_))                                                                             \
-            check_failed(__FILE__, __LINE__, "%s at %lld: got %.17g, expected %.17g within %g", #got, (long long)(place), got_, \
-                         expected_, tolerance_);                                                                               \
+            check_failed(__FILE__, __LINE__, "%s at %lld: got %.17g, expected %.17g within %g", #got, (long long)(place),      \
+                         got_, expected_, tolerance_);                                                                         \
     } while (0)
 
 int is_near(double got, double expected, double tolerance);

@@ -64,7 +64,11 @@ laid_out lay_out_labels(layout_kind kind, const int64_t *labels, int64_t n_rows)
 bp_array contiguous(bp_dtype dtype, const void *data, int64_t n_rows, int64_t n_columns)
 {
     const int64_t size = size_of(dtype);
-    const bp_array array = {
-        .data = data, .n_rows = n_rows, .n_columns = n_columns, .row_stride = n_columns * size, .column_stride = size, .dtype = dtype};
+    const bp_array array = {.data = data,
+                            .n_rows = n_rows,
+                            .n_columns = n_columns,
+                            .row_stride = n_columns * size,
+                            .column_stride = size,
+                            .dtype = dtype};
     return array;
 }

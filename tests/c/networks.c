@@ -41,7 +41,12 @@ const network networks[] = {
      {DROPOUT(0.3), DENSE(6, 8), APPLY(elu, 1), DROPOUT(0.5), DENSE(8, 5)},
      {.loss = BP_LOSS_cross_entropy_logits, .reduction = BP_REDUCTION_SUM},
      1},
-    {"several tiles", 20, 5, {DENSE(20, 64), APPLY(tanh, 0), DENSE(64, 43), APPLY(gelu_tanh, 0), DENSE(43, 10)}, {.loss = BP_LOSS_mse}, 0},
+    {"several tiles",
+     20,
+     5,
+     {DENSE(20, 64), APPLY(tanh, 0), DENSE(64, 43), APPLY(gelu_tanh, 0), DENSE(43, 10)},
+     {.loss = BP_LOSS_mse},
+     0},
     {"softmax and squared error, relu",
      2,
      5,
@@ -89,9 +94,8 @@ void rig_down(rig *r)
 bp_dataset data_of(const rig *r, int weighted)
 {
     const bp_dtype dtype = r->s->dtype;
-    bp_dataset data = {.x = contiguous(dtype, r->x, r->n, r->n_in),
-                       .target = contiguous(dtype, r->target, r->n, r->n_out),
-                       .n_rows = r->n};
+    bp_dataset data = {
+        .x = contiguous(dtype, r->x, r->n, r->n_in), .target = contiguous(dtype, r->target, r->n, r->n_out), .n_rows = r->n};
     if (weighted) data.weight = contiguous(dtype, r->weight, r->n, 1);
     return data;
 }
@@ -148,8 +152,7 @@ void job_start(job *j, rig *r, const fit_options *o)
     f->optimizer = o->optimizer;
     for (int i = 0; i < slots; i++) {
         f->slots[i] = reals(r->s, r->n_parameters);
-        for (int64_t p = 0; p < r->n_parameters; p++)
-            set(r->s->dtype, f->slots[i], p, 0);
+        for (int64_t p = 0; p < r->n_parameters; p++) set(r->s->dtype, f->slots[i], p, 0);
     }
     if (slots) memcpy(f->hyper, test_hyper, sizeof f->hyper);
     f->gradient_clip = o->gradient_clip;

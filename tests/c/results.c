@@ -70,7 +70,4 @@ static uint64_t training(const setting *s, uint64_t so_far)
     return so_far;
 }
 
-uint64_t results_fingerprint(const setting *s)
-{
-    return training(s, losses(s, elementwise(s, FINGERPRINT_START)));
-}
+uint64_t results_fingerprint(const setting *s) { return training(s, losses(s, elementwise(s, FINGERPRINT_START))); }

@@ -74,7 +74,8 @@ static void loss_gradients(const setting *s, const network *net, int weighted)
         const bp_dataset same = data_of(&w, weighted);
         void *expected = reals(&wide, r.n_parameters), *dx_expected = reals(&wide, N * r.n_in);
         double value_expected = (double)NAN;
-        wide.kernels->loss_and_gradient(w.plan, w.workspace, &value_expected, expected, dx_expected, w.parameters, &same, 1, 21);
+        wide.kernels->loss_and_gradient(w.plan, w.workspace, &value_expected, expected, dx_expected, w.parameters, &same, 1,
+                                        21);
         CHECK_NEAR(value, value_expected, 200 * s->epsilon * (1 + fabs(value)), 0);
         check_near_wide(s, gradients, expected, r.n_parameters);
         check_near_wide(s, dx, dx_expected, N * r.n_in);

@@ -8,7 +8,10 @@
 TEST(philox_known_answers)
 {
     UNUSED(s);
-    const struct { uint64_t counter; uint32_t key, expected; } vectors[] = {
+    const struct {
+        uint64_t counter;
+        uint32_t key, expected;
+    } vectors[] = {
         {0, 0, 0xff1dae59u},
         {0xffffffffffffffffu, 0xffffffffu, 0x2c3f628bu},
         {0x85a308d3243f6a88u, 0x13198a2eu, 0xdd7ce038u},
@@ -115,7 +118,8 @@ TEST(integers_are_those_of_lemire)
     UNUSED(s);
     for (int k = 1; k < 63; k++)
         for (int variant = 0; variant < 5; variant++) {
-            const int64_t power = (int64_t)1 << k, bounds[] = {power, power + 1, power - 1, power + power / 3, power + power / 2};
+            const int64_t power = (int64_t)1 << k,
+                          bounds[] = {power, power + 1, power - 1, power + power / 3, power + power / 2};
             const int64_t bound = bounds[variant];
             stream source = {(uint64_t)k, 0}, again = source;
             const bp_random random = random_of(&source);

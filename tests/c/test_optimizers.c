@@ -59,8 +59,8 @@ static void check_steps(const setting *s, bp_optimizer kind, int64_t n, int n_sl
         CHECK_INT(step_of(&all, g, 0.0625, step), BP_OK);
         CHECK(same_bytes(g, kept, (size_t)n * s->size));
         for (int64_t i = 0; i < n; i++) {
-            state one = {s, kind, 1, element(s, single.parameters, i),
-                         {element(s, single.slots[0], i), element(s, single.slots[1], i)}};
+            state one = {
+                s, kind, 1, element(s, single.parameters, i), {element(s, single.slots[0], i), element(s, single.slots[1], i)}};
             CHECK_INT(step_of(&one, element(s, g, i), 0.0625, step), BP_OK);
             CHECK(isfinite(get(s->dtype, all.parameters, i)));
         }

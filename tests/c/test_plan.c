@@ -27,8 +27,8 @@ static bp_status status_of(bp_dtype dtype, int64_t n_in, const bp_layer_spec *la
 TEST(plan_tells_its_sizes)
 {
     UNUSED(s);
-    const bp_layer_spec layers[] = {DENSE(4, 5, 1), ACTIVATION_LAYER(BP_ACTIVATION_tanh), DROPOUT(0.5), DENSE(5, 3, 0),
-                                    {.kind = BP_LAYER_SOFTMAX}};
+    const bp_layer_spec layers[] = {
+        DENSE(4, 5, 1), ACTIVATION_LAYER(BP_ACTIVATION_tanh), DROPOUT(0.5), DENSE(5, 3, 0), {.kind = BP_LAYER_SOFTMAX}};
     for (int dtype = BP_FLOAT32; dtype <= BP_FLOAT64; dtype++) {
         bp_plan *plan = NULL;
         CHECK_INT(bp_plan_create(&plan, (bp_dtype)dtype, 4, layers, N_OF(layers), &squared), BP_OK);
@@ -88,7 +88,8 @@ TEST(plan_refuses_bad_arguments)
 TEST(plan_refuses_layers_that_do_not_meet)
 {
     UNUSED(s);
-    const bp_layer_spec first[] = {DENSE(3, 2, 1)}, later[] = {DENSE(2, 5, 1), ACTIVATION_LAYER(BP_ACTIVATION_relu), DENSE(4, 1, 1)};
+    const bp_layer_spec first[] = {DENSE(3, 2, 1)},
+                        later[] = {DENSE(2, 5, 1), ACTIVATION_LAYER(BP_ACTIVATION_relu), DENSE(4, 1, 1)};
     CHECK_INT(status_of(BP_FLOAT64, 2, first, 1, &squared), BP_E_SHAPE);
     CHECK_INT(status_of(BP_FLOAT32, 2, later, 3, &squared), BP_E_SHAPE);
 }
@@ -107,11 +108,13 @@ TEST(plan_survives_huge_widths)
                 const bp_layer_spec many[] = {ACTIVATION_LAYER(BP_ACTIVATION_relu), ACTIVATION_LAYER(BP_ACTIVATION_relu),
                                               ACTIVATION_LAYER(BP_ACTIVATION_relu), ACTIVATION_LAYER(BP_ACTIVATION_relu),
                                               ACTIVATION_LAYER(BP_ACTIVATION_relu), ACTIVATION_LAYER(BP_ACTIVATION_relu)};
-                const struct { const bp_layer_spec *layers; int64_t n, n_in; } cases[] = {
-                    {one, 1, 1}, {biased, 1, 1}, {square, 1, width}, {narrow, 1, width}, {two, 2, 1}, {many, 6, width}};
+                const struct {
+                    const bp_layer_spec *layers;
+                    int64_t n, n_in;
+                } cases[] = {{one, 1, 1},        {biased, 1, 1}, {square, 1, width},
+                             {narrow, 1, width}, {two, 2, 1},    {many, 6, width}};
                 for (int64_t i = 0; i < N_OF(cases); i++) {
-                    const bp_status status =
-                        status_of((bp_dtype)dtype, cases[i].n_in, cases[i].layers, cases[i].n, &squared);
+                    const bp_status status = status_of((bp_dtype)dtype, cases[i].n_in, cases[i].layers, cases[i].n, &squared);
                     CHECK(status == BP_OK || status == BP_E_OVERFLOW);
                     if (bits <= 30 && i != 2) CHECK_INT(status, BP_OK);
                     if (bits >= 61 || (i == 2 && bits >= 31)) CHECK_INT(status, BP_E_OVERFLOW);
@@ -156,7 +159,11 @@ TEST(workspace_sizes_and_refusals)
         before = inference;
         bp_workspace_destroy(workspace);
     }
-    const struct { int64_t n_rows; bp_workspace_kind kind; bp_status expected; } bad[] = {
+    const struct {
+        int64_t n_rows;
+        bp_workspace_kind kind;
+        bp_status expected;
+    } bad[] = {
         {0, BP_FOR_TRAINING, BP_E_ARGUMENT},
         {-1, BP_FOR_INFERENCE, BP_E_ARGUMENT},
         {INT64_MIN, BP_FOR_INFERENCE, BP_E_ARGUMENT},
@@ -191,11 +198,14 @@ TEST(every_status_has_its_text)
 TEST(every_kind_has_its_name)
 {
     UNUSED(s);
-    const struct { const char *const *names; int n; } all[] = {{bp_activation_names, BP_N_ACTIVATIONS},
-                                                               {bp_loss_names, BP_N_LOSSES},
-                                                               {bp_optimizer_names, BP_N_OPTIMIZERS},
-                                                               {bp_function_names, BP_N_FUNCTIONS},
-                                                               {bp_level_names, BP_N_LEVELS}};
+    const struct {
+        const char *const *names;
+        int n;
+    } all[] = {{bp_activation_names, BP_N_ACTIVATIONS},
+               {bp_loss_names, BP_N_LOSSES},
+               {bp_optimizer_names, BP_N_OPTIMIZERS},
+               {bp_function_names, BP_N_FUNCTIONS},
+               {bp_level_names, BP_N_LEVELS}};
     for (int64_t i = 0; i < N_OF(all); i++)
         for (int a = 0; a < all[i].n; a++) {
             CHECK(all[i].names[a] != NULL && strlen(all[i].names[a]) > 1);
@@ -240,15 +250,9 @@ TEST(clock_never_goes_back)
     }
 }
 
-const test_case plan_tests[] = {CASE(plan_tells_its_sizes),
-                                CASE(plan_without_parameters),
-                                CASE(plan_refuses_bad_arguments),
-                                CASE(plan_refuses_layers_that_do_not_meet),
-                                CASE(plan_survives_huge_widths),
-                                CASE(plan_of_many_layers),
-                                CASE(workspace_sizes_and_refusals),
-                                CASE(every_status_has_its_text),
-                                CASE(every_kind_has_its_name),
-                                CASE(levels_that_do_not_run_are_refused),
-                                CASE(clock_never_goes_back),
-                                END_OF_CASES};
+const test_case plan_tests[] = {CASE(plan_tells_its_sizes),         CASE(plan_without_parameters),
+                                CASE(plan_refuses_bad_arguments),   CASE(plan_refuses_layers_that_do_not_meet),
+                                CASE(plan_survives_huge_widths),    CASE(plan_of_many_layers),
+                                CASE(workspace_sizes_and_refusals), CASE(every_status_has_its_text),
+                                CASE(every_kind_has_its_name),      CASE(levels_that_do_not_run_are_refused),
+                                CASE(clock_never_goes_back),        END_OF_CASES};
