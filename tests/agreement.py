@@ -50,6 +50,8 @@ def assert_backward(net, x, dy):
     dy64 = dy.astype(float)
     dx, gradient = reference.backward(layers, values, dy64)
     e_dx, e_gradient = bounds.backward(layers, values, errors, dy64, np.zeros_like(dy64), u)
+    _, more = reference.penalty(layers, net.l2, net.l1)  # it is part of every gradient
+    gradient, e_gradient = gradient + more, e_gradient + 4 * u * (abs(gradient) + abs(more))
     net.forward(x)
     got = net.backward(dy)
     assert got.dtype == net.dtype

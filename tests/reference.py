@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 EPS = float(np.finfo(float).eps)
+INF = math.inf
 _erfc = np.vectorize(math.erfc, otypes=[float])
 
 
@@ -41,16 +42,21 @@ class Activation(NamedTuple):
     """An elementwise activation.
 
     `terms` is the condition of the derivative: the sum of the absolute values of what its formula
-    in x and y adds up, so that a rounding of any of them is a rounding of `terms`. `curvature`
-    bounds the second derivative away from the kink, `jump` is the derivative's step at the kink.
+    in x and y adds up, so that a rounding of any of them is a rounding of `terms`. `limits` are
+    (value, derivative) at -inf and at inf. `curvature` is the largest second derivative, in
+    absolute value and away from the kink, `jump` the derivative's step at the kink, which is at 0.
+    All of them are functions of the parameter `a`, whose default is `parameter`. `rectifier` says
+    whether the initialiser "auto" is He's before this activation.
     """
 
     value: Callable
     derivative: Callable
     terms: Callable
+    limits: Callable
     curvature: Callable = lambda a: 0.0
     jump: Callable = lambda a: 0.0
     parameter: float = 0.0
+    rectifier: bool = False
 
 
 def _normal_density(x):
@@ -90,55 +96,75 @@ def _silu_derivative(x, a):
 
 ACTIVATIONS = {
     "identity": Activation(
-        lambda x, a: x, lambda x, a: np.ones_like(x), lambda x, a: np.ones_like(x)
+        lambda x, a: x,
+        lambda x, a: np.ones_like(x),
+        lambda x, a: np.ones_like(x),
+        limits=lambda a: ((-INF, 1.0), (INF, 1.0)),
     ),
     "sigmoid": Activation(
         lambda x, a: sigmoid(x),
         lambda x, a: sigmoid(x) * sigmoid(-x),
         lambda x, a: sigmoid(x) + sigmoid(x) ** 2 + np.abs(x) * sigmoid(x) * sigmoid(-x),
+        limits=lambda a: ((0.0, 0.0), (1.0, 0.0)),
         curvature=lambda a: 1 / (6 * math.sqrt(3)),
     ),
     "relu": Activation(
         lambda x, a: np.maximum(x, 0),
         lambda x, a: np.where(x > 0, 1.0, 0.0),
         lambda x, a: np.where(x > 0, 1.0, 0.0),
+        limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
         jump=lambda a: 1.0,
+        rectifier=True,
     ),
     "tanh": Activation(
         lambda x, a: np.tanh(x),
         lambda x, a: 4 * sigmoid(2 * x) * sigmoid(-2 * x),
         lambda x, a: 1 + np.tanh(x) ** 2,
+        limits=lambda a: ((-1.0, 0.0), (1.0, 0.0)),
         curvature=lambda a: 4 / (3 * math.sqrt(3)),
     ),
     "leaky_relu": Activation(
         lambda x, a: np.where(x > 0, x, a * x),
         lambda x, a: np.where(x > 0, 1.0, a),
         lambda x, a: np.where(x > 0, 1.0, abs(a)),
+        limits=lambda a: ((-INF, a), (INF, 1.0)),
         jump=lambda a: abs(1 - a),
         parameter=0.01,
+        rectifier=True,
     ),
     "elu": Activation(
         lambda x, a: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))),
         lambda x, a: np.where(x > 0, 1.0, a * np.exp(np.minimum(x, 0))),
         lambda x, a: np.where(x > 0, 1.0, abs(a) * (1 - np.expm1(np.minimum(x, 0)))),
+        limits=lambda a: ((-a, 0.0), (INF, 1.0)),
         curvature=abs,
         jump=lambda a: abs(1 - a),
         parameter=1.0,
+        rectifier=True,
     ),
     "softplus": Activation(
         lambda x, a: softplus(x),
         lambda x, a: sigmoid(x),
         lambda x, a: sigmoid(x) * (1 + np.abs(x) * sigmoid(-x)),
+        limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
         curvature=lambda a: 0.25,
+        rectifier=True,
     ),
     "gelu": Activation(
         lambda x, a: x * _normal_cumulative(x),
         lambda x, a: _normal_cumulative(x) + x * _normal_density(x),
         lambda x, a: _normal_cumulative(x) + np.abs(x) * _normal_density(x) * (1 + x * x),
+        limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
         curvature=lambda a: 2 / math.sqrt(2 * math.pi),
+        rectifier=True,
     ),
     "gelu_tanh": Activation(
-        _gelu_tanh, _gelu_tanh_derivative, _gelu_tanh_terms, curvature=lambda a: 0.799
+        _gelu_tanh,
+        _gelu_tanh_derivative,
+        _gelu_tanh_terms,
+        limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
+        curvature=lambda a: 0.799,
+        rectifier=True,
     ),
     "silu": Activation(
         lambda x, a: x * sigmoid(x),
@@ -148,9 +174,12 @@ ACTIVATIONS = {
             sigmoid(x) * (1 + np.abs(x) * (np.abs(x) < 40))
             + np.abs(x) * sigmoid(x) * sigmoid(-x) * (1 + np.abs(x))
         ),
+        limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
         curvature=lambda a: 0.5,
+        rectifier=True,
     ),
 }
+RECTIFIERS = {name for name, row in ACTIVATIONS.items() if row.rectifier}
 
 
 def softmax(z):

@@ -10,18 +10,7 @@ import bpcore
 from bpcore import Dense, Network, ShapeError, check_gradients, mlp
 from bpcore.errors import DTypeError
 
-ACTIVATIONS = (
-    bpcore.Identity,
-    bpcore.Sigmoid,
-    bpcore.ReLU,
-    bpcore.Tanh,
-    bpcore.LeakyReLU,
-    bpcore.ELU,
-    bpcore.Softplus,
-    bpcore.GELU,
-    bpcore.SiLU,
-    bpcore.Softmax,
-)
+ACTIVATIONS = tuple(bpcore.layers.ACTIVATIONS.values())
 LOSSES = {
     "mse": bpcore.MeanSquaredError,
     "mae": bpcore.MeanAbsoluteError,

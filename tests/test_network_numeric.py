@@ -275,7 +275,6 @@ def test_initializer_variances():
 def test_auto_initializer_looks_at_what_follows(rng):
     """He before rectifiers and their kin, Glorot before all else."""
     for name in [n for n in cases.ACTIVATIONS if n != "gelu_tanh"]:
-        he = name in ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus")
         net = bpcore.mlp([50, 800, 1], hidden=name, rng=1)
-        limit = np.sqrt(6 / 50 if he else 6 / 850)
+        limit = np.sqrt(6 / 50 if name in reference.RECTIFIERS else 6 / 850)
         assert 0.999 * limit < np.abs(net.layers[0].weight).max() <= limit, name

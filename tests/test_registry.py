@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 
 import bounds
+import cases
 import pytest
 import reference
 import reference_training as training
+import test_gradcheck
+import test_losses
+import test_optimizers_numeric
+import test_reference
+import test_same_bits
 from agreement import activation
 
 import bpcore
@@ -50,9 +56,14 @@ def test_activations():
     named |= {"gelu_tanh"}  # an argument of GELU
     assert named == set(_core.activation_names()) == set(reference.ACTIVATIONS)
     for name in named:
-        assert activation(name).kernel == name
+        layer = activation(name)
+        assert layer.kernel == name
+        assert layer.parameter == reference.ACTIVATIONS[name].parameter, name
+        assert layer.rectifier == reference.ACTIVATIONS[name].rectifier, name
     for name, cls in ACTIVATIONS.items():
         assert cls.name == name and getattr(bpcore, cls.__name__) is cls
+        assert cls.__name__ in bpcore.__all__ and cls.__name__ in bpcore.layers.__all__
+        assert "Examples" in (cls.__doc__ or ""), f"{cls.__name__} needs a docstring"
 
 
 def test_losses():
@@ -66,6 +77,30 @@ def test_optimizers():
     assert set(OPTIMIZERS) == set(_core.optimizer_names()) == set(training.OPTIMIZERS)
     for name, cls in OPTIMIZERS.items():
         assert cls().kernel == name and getattr(bpcore, cls.__name__) is cls
+
+
+def test_tests_leave_no_loss_out():
+    tables = {
+        "PYTORCH_LOSSES of test_reference": test_reference.PYTORCH_LOSSES,
+        "HEADS of cases": {head.loss for head in cases.HEADS},
+        "LOSSES of test_losses": {test_losses.formula(name).name for name in test_losses.LOSSES},
+        "LOSSES of test_gradcheck": test_gradcheck.LOSSES,
+    }
+    for table, names in tables.items():
+        assert set(names) == set(LOSSES), table
+
+
+def test_tests_leave_no_optimizer_out():
+    tables = {
+        "SLOTS of reference_training": training.SLOTS,
+        "PYTORCH_OPTIMIZERS of test_reference": [r[0] for r in test_reference.PYTORCH_OPTIMIZERS],
+        "SETTINGS of test_optimizers_numeric": [
+            r[0] for r in test_optimizers_numeric.SETTINGS.values()
+        ],
+        "OPTIMIZERS of test_same_bits": [f().name for f in test_same_bits.OPTIMIZERS.values()],
+    }
+    for table, names in tables.items():
+        assert set(names) == set(OPTIMIZERS), table
 
 
 def test_functions():

@@ -24,6 +24,8 @@ NETWORKS = {  # widths, hidden activation, head
     "3-7-7-3": ((3, 7, 7, 3), "softmax", cases.Head(("softmax", "identity"), "cross_entropy")),
     "6-6-6 unfused": ((6, 6, 6), "gelu_tanh", cases.Head(("sigmoid", "identity"), "bce")),
 }
+# Every activation, each hidden and last.
+NETWORKS |= {name: ((5, 35, 3), name, cases.Head((name,), "mse")) for name in cases.ACTIVATIONS}
 SMALL = ["4-5-3", "17-33-9", "8-16-16-1"]
 OPTIMIZERS = {
     "sgd": lambda: bpcore.SGD(learning_rate=0.05),

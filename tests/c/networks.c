@@ -65,7 +65,7 @@ int has_dropout(const network *net)
 
 rig rig_up(const setting *s, const network *net, int64_t n, int64_t workspace_rows)
 {
-    rig r = {.s = s, .n = n, .n_in = net->n_in};
+    rig r = {.s = s, .net = net, .n = n, .n_in = net->n_in};
     if (bp_plan_create(&r.plan, s->dtype, net->n_in, net->layers, net->n_layers, &net->loss) != BP_OK) abort();
     if (bp_workspace_create(&r.workspace, r.plan, workspace_rows, BP_FOR_TRAINING) != BP_OK) abort();
     r.n_out = bp_plan_n_out(r.plan);
@@ -100,14 +100,30 @@ bp_dataset data_of(const rig *r, int weighted)
     return data;
 }
 
+double penalty_of(const rig *r)
+{
+    double value = 0;
+    int64_t at = 0;
+    for (int64_t i = 0; i < r->net->n_layers; i++) {
+        const bp_layer_spec *layer = &r->net->layers[i];
+        if (layer->kind != BP_LAYER_DENSE) continue;
+        for (int64_t j = 0; j < layer->n_in * layer->n_out; j++) {
+            const double w = get(r->s->dtype, r->parameters, at + j);
+            value += r->net->loss.l2 / 2 * w * w + r->net->loss.l1 * fabs(w);
+        }
+        at += layer->n_in * layer->n_out + (layer->has_bias ? layer->n_out : 0);
+    }
+    return value;
+}
+
 static void copy_reals(const rig *to, void *array, const rig *from, const void *values, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) set(to->s->dtype, array, i, get(from->s->dtype, values, i));
 }
 
-rig widened(const rig *r, const network *net, const setting *wide)
+rig widened(const rig *r, const setting *wide)
 {
-    rig w = rig_up(wide, net, r->n, bp_workspace_n_rows(r->workspace));
+    rig w = rig_up(wide, r->net, r->n, bp_workspace_n_rows(r->workspace));
     copy_reals(&w, w.parameters, r, r->parameters, r->n_parameters);
     copy_reals(&w, w.x, r, r->x, r->n * r->n_in);
     copy_reals(&w, w.target, r, r->target, r->n * r->n_out);
@@ -119,12 +135,6 @@ rig widened(const rig *r, const network *net, const setting *wide)
 
 const double test_hyper[BP_N_HYPER] = {0.9, 0.99, 0.001, 0.01};
 
-#define OPTIMIZER(name, n_slots) n_slots,
-const int optimizer_slots[BP_N_OPTIMIZERS] = {
-#include "optimizers.def"
-};
-#undef OPTIMIZER
-
 static double *numbers(int64_t n)
 {
     double *array = exact_bytes((size_t)n * sizeof *array);
@@ -134,7 +144,7 @@ static double *numbers(int64_t n)
 
 void job_start(job *j, rig *r, const fit_options *o)
 {
-    const int slots = o->optimizer == BP_OPTIMIZER_sgd && !o->momentum ? 0 : optimizer_slots[o->optimizer];
+    const int slots = o->optimizer == BP_OPTIMIZER_sgd && !o->momentum ? 0 : bp_optimizer_slots[o->optimizer];
     const int64_t n_rows = o->rows ? o->n_rows : r->n, longest = n_rows > o->batch_size ? n_rows : o->batch_size;
     memset(j, 0, sizeof *j);
     j->r = r;

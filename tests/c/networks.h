@@ -19,6 +19,7 @@ int has_dropout(const network *net);
 /* A network in memory: its plan, a training workspace, parameters and data of n rows (targets and weights as reals). */
 typedef struct rig {
     const setting *s;
+    const network *net;
     bp_plan *plan;
     bp_workspace *workspace;
     int64_t n, n_in, n_out, n_parameters;
@@ -29,12 +30,13 @@ typedef struct rig {
 rig rig_up(const setting *s, const network *net, int64_t n, int64_t workspace_rows);
 void rig_down(rig *r);
 bp_dataset data_of(const rig *r, int weighted);
+/* l2/2 sum(W^2) + l1 sum(|W|) over the weights. */
+double penalty_of(const rig *r);
 /* The same network in float64, with the same numbers. */
-rig widened(const rig *r, const network *net, const setting *wide);
+rig widened(const rig *r, const setting *wide);
 
-/* Hyperparameters and a start of the slots that every optimiser can work with, and how many slots each has. */
+/* Hyperparameters that every optimiser can work with. */
 extern const double test_hyper[BP_N_HYPER];
-extern const int optimizer_slots[BP_N_OPTIMIZERS];
 
 /* ---- Fits ------------------------------------------------------------------------------------------------------------ */
 

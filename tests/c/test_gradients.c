@@ -26,12 +26,12 @@ static double slope_of(double (*f)(const rig *, const void *), const rig *r, con
 
 static double loss_with(const rig *r, const void *data) { return loss_of(r, data); }
 
-/* sum(dy y) of a forward pass with dropout. */
+/* sum(dy y) of a forward pass with dropout, and the penalty. */
 static double weighted_output(const rig *r, const void *dy)
 {
     const bp_array x = contiguous(r->s->dtype, r->x, r->n, r->n_in);
     void *y = reals(r->s, r->n * r->n_out);
-    double sum = 0;
+    double sum = penalty_of(r);
     r->s->kernels->forward(r->plan, r->workspace, y, r->parameters, &x, 1, 21);
     for (int64_t i = 0; i < r->n * r->n_out; i++) sum += get(r->s->dtype, y, i) * get(r->s->dtype, dy, i);
     release(y);
@@ -70,7 +70,7 @@ static void loss_gradients(const setting *s, const network *net, int weighted)
     if (s->dtype == BP_FLOAT64) {
         check_slopes(loss_with, &r, &data, gradients, dx);
     } else {
-        rig w = widened(&r, net, &wide);
+        rig w = widened(&r, &wide);
         const bp_dataset same = data_of(&w, weighted);
         void *expected = reals(&wide, r.n_parameters), *dx_expected = reals(&wide, N * r.n_in);
         double value_expected = (double)NAN;

@@ -189,6 +189,8 @@ TEST(loss_and_gradient_in_parts)
             bp_workspace *small = NULL;
             CHECK_INT(bp_workspace_create(&small, r.plan, 7, BP_FOR_INFERENCE), BP_OK);
             CHECK_INT(s->kernels->loss_and_gradient(r.plan, small, &value, NULL, NULL, r.parameters, &data, 0, 0), BP_OK);
+            CHECK_INT(s->kernels->loss_and_gradient(r.plan, small, &value, part.gradients, NULL, r.parameters, &data, 0, 0),
+                      BP_E_ARGUMENT);
             bp_workspace_destroy(small);
             if (!has_dropout(&networks[i])) CHECK(value == whole.value);
             forget(&whole);

@@ -76,7 +76,7 @@ TEST(optimizers_on_ragged_sizes)
 {
     for (int kind = 0; kind < BP_N_OPTIMIZERS; kind++)
         for (int64_t n = 0; n <= LONGEST; n++) {
-            check_steps(s, (bp_optimizer)kind, n, optimizer_slots[kind]);
+            check_steps(s, (bp_optimizer)kind, n, bp_optimizer_slots[kind]);
             if (kind == BP_OPTIMIZER_sgd) check_steps(s, (bp_optimizer)kind, n, 0);
         }
 }
@@ -88,7 +88,7 @@ TEST(steps_that_cannot_be_taken_change_nothing)
     const double bad[] = {(double)NAN, (double)INFINITY, -(double)INFINITY};
     for (int kind = 0; kind < BP_N_OPTIMIZERS; kind++)
         for (int64_t place = 0; place < N; place += 37) {
-            state a = state_of(s, (bp_optimizer)kind, N, optimizer_slots[kind]), before = state_copy(&a);
+            state a = state_of(s, (bp_optimizer)kind, N, bp_optimizer_slots[kind]), before = state_copy(&a);
             void *g = random_reals(s, N, -2, 2, 3);
             set(s->dtype, g, place, bad[place % 3]);
             CHECK_INT(step_of(&a, g, 0.0625, 1), BP_E_DIVERGED);
