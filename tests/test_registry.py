@@ -12,7 +12,7 @@ import pytest
 import reference
 import reference_training as training
 import test_gradcheck
-import test_losses
+import test_losses as losses_alone
 import test_optimizers_numeric
 import test_reference
 import test_same_bits
@@ -83,7 +83,7 @@ def test_tests_leave_no_loss_out():
     tables = {
         "PYTORCH_LOSSES of test_reference": test_reference.PYTORCH_LOSSES,
         "HEADS of cases": {head.loss for head in cases.HEADS},
-        "LOSSES of test_losses": {test_losses.formula(name).name for name in test_losses.LOSSES},
+        "LOSSES of test_losses": {losses_alone.formula(n).name for n in losses_alone.LOSSES},
         "LOSSES of test_gradcheck": test_gradcheck.LOSSES,
     }
     for table, names in tables.items():
