@@ -3,27 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "bpcore.h"
-
-static void copy_bytes(unsigned char *to, const char *from, size_t size, int swapped)
-{
-    for (size_t i = 0; i < size; i++) to[i] = (unsigned char)(swapped ? from[size - 1 - i] : from[i]);
-}
-
-static double value_at(const bp_array *array, const char *p)
-{
-    unsigned char raw[8];
-    if (array->dtype == BP_FLOAT32) {
-        float single;
-        copy_bytes(raw, p, sizeof single, array->swapped);
-        memcpy(&single, raw, sizeof single);
-        return (double)single;
-    }
-    double wide;
-    copy_bytes(raw, p, sizeof wide, array->swapped);
-    memcpy(&wide, raw, sizeof wide);
-    return wide;
-}
+#include "element.h"
 
 /* A row of plain numbers: 0 times each, summed, is 0 unless one of them is non-finite. */
 static int plain_row_is_fit(const bp_array *array, const char *from, bp_dtype to)
@@ -52,7 +32,7 @@ int bp_find_unfit(const bp_array *array, bp_dtype to, int64_t *row, int64_t *col
         const char *from = (const char *)array->data + r * array->row_stride;
         if (plain && plain_row_is_fit(array, from, to)) continue;
         for (int64_t j = 0; j < array->n_columns; j++) {
-            const double value = value_at(array, from + j * array->column_stride);
+            const double value = bp_element(array, from + j * array->column_stride);
             const double seen = to == BP_FLOAT32 ? (double)(float)value : value;
             if (isfinite(seen)) continue;
             *row = r;

@@ -2,31 +2,8 @@
 #ifndef BP_DATA_H
 #define BP_DATA_H
 
+#include "../element.h"
 #include "simd.h"
-
-ALWAYS_INLINE void copy_element(unsigned char *to, const char *from, size_t size, int swapped)
-{
-    if (!swapped) {
-        memcpy(to, from, size);
-        return;
-    }
-    for (size_t i = 0; i < size; i++) to[i] = (unsigned char)from[size - 1 - i];
-}
-
-ALWAYS_INLINE real element(const bp_array *array, const char *p)
-{
-    unsigned char raw[8];
-    if (array->dtype == BP_FLOAT32) {
-        float single;
-        copy_element(raw, p, sizeof single, array->swapped);
-        memcpy(&single, raw, sizeof single);
-        return (real)single;
-    }
-    double wide;
-    copy_element(raw, p, sizeof wide, array->swapped);
-    memcpy(&wide, raw, sizeof wide);
-    return (real)wide;
-}
 
 ALWAYS_INLINE const char *row_of(const bp_array *array, int64_t row)
 {
@@ -58,7 +35,7 @@ static void read_rows(real *out, int64_t stride, const bp_array *array, const in
             copy_row(to, stride, from, array->n_columns);
             continue;
         }
-        for (int64_t j = 0; j < array->n_columns; j++) to[j] = element(array, from + j * array->column_stride);
+        for (int64_t j = 0; j < array->n_columns; j++) to[j] = (real)bp_element(array, from + j * array->column_stride);
     }
 }
 
@@ -94,7 +71,7 @@ static double sum_of_weights(const bp_array *weight, const int64_t *order, int64
 {
     if (!weight->data) return (double)n;
     double sum = 0;
-    for (int64_t r = 0; r < n; r++) sum += (double)element(weight, row_of(weight, order ? order[r] : first + r));
+    for (int64_t r = 0; r < n; r++) sum += bp_element(weight, row_of(weight, order ? order[r] : first + r));
     return sum;
 }
 
