@@ -41,7 +41,8 @@ class Configured:
     """Whether arguments cannot be changed after construction, as C is told of them once."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self.fixed and name in vars(self) and name in {"parameter", *self._arguments()}:
+        settled = self.fixed and name[0] != "_" and name in vars(self)
+        if settled and name in {"parameter", *self._arguments()}:
             kind = type(self).__name__
             raise AttributeError(f"{name} of {kind} is fixed; make another {kind} instead")
         super().__setattr__(name, value)
