@@ -150,3 +150,12 @@ def test_layers_without_a_kernel_are_refused():
 
     with pytest.raises(TypeError, match="has no kernel in C"):
         bpcore.Network([bpcore.Dense(1, 1), Own()])
+
+
+def test_weights_whose_sum_times_the_outputs_overflows():
+    """A scale of 0 once meant that no gradient was wanted, and left the one of the call before."""
+    net = bpcore.mlp([2, 3], rng=0)
+    _, expected = net.loss_and_gradient([[1.0, 2.0]], [[0.0, 0.0, 1.0]])
+    net.loss_and_gradient([[1.0, 1.0]], [[1000.0, 0.0, 0.0]])
+    _, got = net.loss_and_gradient([[1.0, 2.0]], [[0.0, 0.0, 1.0]], sample_weight=[1e308])
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
