@@ -50,7 +50,7 @@ static bp_status read_targets(real *out, int64_t stride, const bp_array *array, 
     }
     for (int64_t r = 0; r < n; r++) {
         int64_t label;
-        memcpy(&label, row_of(array, order ? order[r] : first + r), sizeof label);
+        bp_copy_element((unsigned char *)&label, row_of(array, order ? order[r] : first + r), sizeof label, array->swapped);
         if (label < 0 || label >= k) return BP_E_LABEL;
         memset(out + r * stride, 0, (size_t)k * sizeof(real));
         out[r * stride + label] = 1;

@@ -215,7 +215,7 @@ TEST(loss_and_gradient_reads_every_layout)
             outcome o = evaluated(&r, &data);
             check_same_outcome(&r, &expected, &o);
             forget(&o);
-            if (r.labels && k != LAYOUT_SWAPPED) {
+            if (r.labels) {
                 const laid_out labels = lay_out_labels(k, r.labels, N);
                 const bp_dataset labelled = {.x = x.array, .target = labels.array, .weight = weight.array, .n_rows = N};
                 o = evaluated(&r, &labelled);

@@ -152,8 +152,8 @@ TEST(training_reads_every_layout)
             job_start(&other, &r, &options);
             const laid_out x = lay_out(k, s->dtype, s->dtype, r.x, ROWS, r.n_in);
             const laid_out weight = lay_out(k, s->dtype, s->dtype, r.weight, ROWS, 1);
-            const laid_out target = r.labels && k != LAYOUT_SWAPPED ? lay_out_labels(k, r.labels, ROWS)
-                                                                    : lay_out(k, s->dtype, s->dtype, r.target, ROWS, r.n_out);
+            const laid_out target =
+                r.labels ? lay_out_labels(k, r.labels, ROWS) : lay_out(k, s->dtype, s->dtype, r.target, ROWS, r.n_out);
             other.fit.data.x = other.fit.validation.x = x.array;
             other.fit.data.target = other.fit.validation.target = target.array;
             other.fit.data.weight = weight.array;
