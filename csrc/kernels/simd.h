@@ -5,6 +5,7 @@
  *   vload_part vstore_part        the first lanes of a `part`  vpart(n)           the first n lanes, 0 <= n <= WIDTH
  *   vkeep(v, part)                the other lanes become 0     vfma(a, b, c)      a b + c, rounded once where WIDTH > 1
  *   vless(a, b) -> vmask          false where either is nan    vselect(m, a, b)   m ? a : b
+ *   vall(m)                       whether m holds in all lanes vfold(v)           the sum of the lanes, folded in halves
  *   vsqrt(a)   vabs(a)   vsign_of(magnitude, sign)
  *   vpow2(k)                      2^k for whole k in the range of normal exponents
  *   vsplit(x, &k)                 m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal
@@ -99,6 +100,13 @@ ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { _mm512_mask_storeu_pd(p
 ALWAYS_INLINE vec vkeep(vec v, part m) { return _mm512_maskz_mov_pd(m, v); }
 ALWAYS_INLINE vmask vless(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return _mm512_mask_blend_pd(m, b, a); }
+ALWAYS_INLINE int vall(vmask m) { return m == 0xFF; }
+ALWAYS_INLINE real vfold(vec v)
+{
+    const __m256d quarters = _mm512_castpd512_pd256(v) + _mm512_extractf64x4_pd(v, 1);
+    const __m128d pair = _mm256_castpd256_pd128(quarters) + _mm256_extractf128_pd(quarters, 1);
+    return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
+}
 ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
     return AS_REAL(_mm512_ternarylogic_epi64(SET1_BITS(1ull << 63), AS_BITS(sign), AS_BITS(magnitude), 0xCA));
@@ -109,6 +117,14 @@ ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { _mm512_mask_storeu_ps(p
 ALWAYS_INLINE vec vkeep(vec v, part m) { return _mm512_maskz_mov_ps(m, v); }
 ALWAYS_INLINE vmask vless(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return _mm512_mask_blend_ps(m, b, a); }
+ALWAYS_INLINE int vall(vmask m) { return m == 0xFFFF; }
+ALWAYS_INLINE real vfold(vec v)
+{
+    const __m256 eighths = _mm512_castps512_ps256(v) + _mm512_extractf32x8_ps(v, 1);
+    const __m128 four = _mm256_castps256_ps128(eighths) + _mm256_extractf128_ps(eighths, 1);
+    const __m128 pair = four + _mm_movehl_ps(four, four);
+    return _mm_cvtss_f32(pair) + _mm_cvtss_f32(_mm_movehdup_ps(pair));
+}
 ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
     return AS_REAL(_mm512_ternarylogic_epi32(SET1_BITS(1u << 31), AS_BITS(sign), AS_BITS(magnitude), 0xCA));
@@ -159,6 +175,12 @@ ALWAYS_INLINE vec vload(const real *p) { return PD(loadu)(p); }
 ALWAYS_INLINE void vstore(real *p, vec v) { PD(storeu)(p, v); }
 #if BP_REAL_BITS == 64
 ALWAYS_INLINE part vpart(int64_t n) { return _mm256_cmpgt_epi64(SET1_BITS(n), _mm256_set_epi64x(3, 2, 1, 0)); }
+ALWAYS_INLINE int vall(vmask m) { return _mm256_movemask_pd(m) == 0xF; }
+ALWAYS_INLINE real vfold(vec v)
+{
+    const __m128d pair = _mm256_castpd256_pd128(v) + _mm256_extractf128_pd(v, 1);
+    return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
+}
 ALWAYS_INLINE vec vsplit_exponent(__m256i biased) /* whole numbers in [0, 2^52) to reals, minus the bias */
 {
     const __m256i two52 = SET1_BITS(0x4330000000000000ull);
@@ -166,6 +188,13 @@ ALWAYS_INLINE vec vsplit_exponent(__m256i biased) /* whole numbers in [0, 2^52) 
 }
 #else
 ALWAYS_INLINE part vpart(int64_t n) { return _mm256_cmpgt_epi32(SET1_BITS(n), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0)); }
+ALWAYS_INLINE int vall(vmask m) { return _mm256_movemask_ps(m) == 0xFF; }
+ALWAYS_INLINE real vfold(vec v)
+{
+    const __m128 four = _mm256_castps256_ps128(v) + _mm256_extractf128_ps(v, 1);
+    const __m128 pair = four + _mm_movehl_ps(four, four);
+    return _mm_cvtss_f32(pair) + _mm_cvtss_f32(_mm_movehdup_ps(pair));
+}
 ALWAYS_INLINE vec vsplit_exponent(__m256i biased)
 {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, SET1_BITS(EXPONENT_BIAS)));
@@ -209,6 +238,8 @@ typedef uint64x2_t vmask;
 #define AS_BITS(v) vreinterpretq_u64_f64(v)
 #define AS_REAL(v) vreinterpretq_f64_u64(v)
 #define TO_REAL(v) vcvtq_f64_s64(vreinterpretq_s64_u64(v))
+ALWAYS_INLINE int vall(vmask m) { return (vgetq_lane_u64(m, 0) & vgetq_lane_u64(m, 1)) != 0; }
+ALWAYS_INLINE real vfold(vec v) { return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1); }
 #else
 #define WIDTH 4
 typedef float32x4_t vec;
@@ -218,6 +249,12 @@ typedef uint32x4_t vmask;
 #define AS_BITS(v) vreinterpretq_u32_f32(v)
 #define AS_REAL(v) vreinterpretq_f32_u32(v)
 #define TO_REAL(v) vcvtq_f32_s32(vreinterpretq_s32_u32(v))
+ALWAYS_INLINE int vall(vmask m) { return vminvq_u32(m) != 0; }
+ALWAYS_INLINE real vfold(vec v)
+{
+    const float32x2_t pair = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(pair, 0) + vget_lane_f32(pair, 1);
+}
 #endif
 
 ALWAYS_INLINE vec vset(real x) { return NEON_F(vdupq_n)(x); }
@@ -287,6 +324,8 @@ ALWAYS_INLINE void vstore_part(real *p, vec v, part n)
 }
 ALWAYS_INLINE vec vkeep(vec v, part n) { return n ? v : 0; }
 ALWAYS_INLINE vmask vless(vec a, vec b) { return a < b; }
+ALWAYS_INLINE int vall(vmask m) { return m; }
+ALWAYS_INLINE real vfold(vec v) { return v; }
 ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return m ? a : b; }
 ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; } /* fma() in software would be far slower */
 ALWAYS_INLINE bits bits_of(real x)
@@ -349,11 +388,12 @@ ALWAYS_INLINE stripe stripe_zero(void)
 /* The lanes folded in halves, the same tree on every level. */
 ALWAYS_INLINE real stripe_sum(const stripe *s)
 {
-    real lane[64 / sizeof(real)];
-    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) vstore(lane + i * WIDTH, s->part[i]);
-    for (int64_t half = STRIPE / 2; half > 0; half /= 2)
-        for (int64_t i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+    vec part[STRIPE / WIDTH];
+    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) part[i] = s->part[i];
+    UNROLL
+    for (int half = (int)(STRIPE / WIDTH) / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) part[i] = part[i] + part[i + half];
+    return vfold(part[0]);
 }
 
 ALWAYS_INLINE real stripe_max(const stripe *s)
