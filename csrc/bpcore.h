@@ -200,6 +200,7 @@ typedef struct bp_fit {
 
     /* position */
     int64_t epoch, batch, row; /* row: rows already passed of the present batch, or of the validation set */
+    int drawn;                 /* the rows of the present batch are in `order`, its dropout key is drawn */
     int validating;            /* the epoch's batches are done, its validation loss is not */
     int64_t n_steps;           /* optimiser steps so far */
     double batch_loss, batch_weight;

@@ -93,6 +93,46 @@ static void fuse_loss(bp_plan *plan)
 #undef FUSED_LOSS
 }
 
+/* Weights that training one row at a time may keep twice, in padded rows, in bytes: up to here they stay in L2. */
+#define ROWS_MOST_BYTES (256 * 1024)
+
+/* One dense layer, and the activation that may follow it; returns the layers taken. */
+static int64_t place_stage(bp_plan *plan, int64_t index)
+{
+    const bp_layer *dense = &plan->layers[index], *next = dense + 1;
+    bp_stage *stage = &plan->stages[plan->n_stages++];
+    const int activated = index + 1 < plan->loss_layers && next->kind == BP_LAYER_ACTIVATION;
+    stage->n_in = dense->n_in;
+    stage->n_out = dense->n_out;
+    stage->in_stride = dense->in_stride;
+    stage->out_stride = dense->out_stride;
+    stage->weight_at = dense->weight_at;
+    stage->bias_at = dense->has_bias ? dense->bias_at : -1;
+    stage->activation = activated ? next->activation : BP_ACTIVATION_identity;
+    stage->parameter = activated ? next->parameter : 0;
+    stage->rows_at = plan->rows_size;
+    stage->transposed_at = stage->rows_at + (dense->n_in + 1) * dense->out_stride;
+    stage->value_at = stage->transposed_at + dense->n_out * dense->in_stride;
+    plan->rows_size = stage->value_at + 3 * dense->out_stride;
+    return 1 + activated;
+}
+
+/* The stages below the loss, if there are only dense and elementwise layers, few enough and narrow enough. */
+static void place_stages(bp_plan *plan)
+{
+    const int64_t most = ROWS_MOST_BYTES / size_of(plan->dtype);
+    int64_t index = 0;
+    plan->rows_size = plan->target_stride; /* a row of targets */
+    while (index < plan->loss_layers) {
+        const bp_layer *layer = &plan->layers[index];
+        if (layer->kind != BP_LAYER_DENSE || plan->n_stages == BP_MOST_STAGES || layer->n_in > most || layer->n_out > most)
+            break;
+        index += place_stage(plan, index);
+        if (plan->rows_size > most) break;
+    }
+    if (index < plan->loss_layers || plan->rows_size > most) plan->n_stages = plan->rows_size = 0;
+}
+
 /* Rows a block: enough to pay for a pass over the weights, few enough that their activations stay in L2, and not more
  * arithmetic than leaves Python waiting. A function of the shapes alone, because sums of losses follow it. */
 static int64_t choose_block_rows(const bp_plan *plan)
@@ -135,6 +175,7 @@ bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_l
     plan->n_out = width;
     plan->target_stride = padded(width, dtype);
     fuse_loss(plan);
+    place_stages(plan);
     plan->block_rows = choose_block_rows(plan);
     *out = plan;
     return BP_OK;
@@ -180,6 +221,7 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
     w->target = at(base, reserve(l, w->n_rows, plan->target_stride, size));
     w->weight = at(base, reserve(l, w->n_rows, 1, size));
     w->block_gradient = at(base, reserve(l, training ? plan->n_parameters : 0, 1, size));
+    w->rows = at(base, reserve(l, training ? plan->rows_size : 0, 1, size));
     w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     int turn = 0; /* at inference the layers take turns at two buffers; dropout hands on what it gets */

@@ -14,6 +14,19 @@ typedef struct bp_layer {
     int64_t weight_at, bias_at;    /* places in the array of parameters */
 } bp_layer;
 
+#define BP_MOST_STAGES 8
+
+/* A dense layer with the elementwise activation after it, for kernels/rows.h: sizes, and places in reals. */
+typedef struct bp_stage {
+    int64_t n_in, n_out, in_stride, out_stride;
+    int64_t weight_at, bias_at; /* in the array of parameters; bias_at < 0: none */
+    int64_t rows_at;            /* in bp_workspace.rows: the weight's n_in padded rows, then the bias */
+    int64_t transposed_at;      /* there: the weight's transpose, n_out padded rows */
+    int64_t value_at;           /* there: before the activation, after it, and the gradient by the former */
+    bp_activation activation;
+    double parameter;
+} bp_stage;
+
 struct bp_plan {
     bp_dtype dtype;
     int64_t n_in, n_out, n_layers, n_parameters, block_rows;
@@ -23,6 +36,9 @@ struct bp_plan {
     bp_loss_spec loss;
     bp_loss loss_on;     /* the loss as computed: from the logits where the last activation is fused with it */
     int64_t loss_layers; /* the layers below the loss: one less where fused */
+    int64_t n_stages;    /* 0: not the layers or not the widths that kernels/rows.h is for */
+    int64_t rows_size;   /* reals in bp_workspace.rows */
+    bp_stage stages[BP_MOST_STAGES];
     bp_layer layers[];
 };
 
@@ -36,6 +52,8 @@ struct bp_workspace {
     void *scratch[2];     /* as wide as the widest layer */
     void *weight;         /* n_rows reals */
     void *block_gradient; /* n_parameters reals, for training */
+    void *rows;           /* see bp_stage */
+    int rows_loaded;      /* while training by rows: the parameters are there */
     int kept_training;    /* whether dropout acted in the last forward() */
     int64_t value_stride; /* of values[0] */
     const void **values;  /* [n_layers + 1] what went into each layer, and what came out of the last */

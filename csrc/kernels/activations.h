@@ -72,6 +72,31 @@ DF(silu)
 #undef F
 #undef DF
 
+/* The same by kind, for loops in which it does not change. */
+ALWAYS_INLINE vec activation_f(bp_activation kind, vec x, vec parameter)
+{
+#define ACTIVATION(name)                                                                                                       \
+    case BP_ACTIVATION_##name: return name##_f(x, parameter);
+    switch (kind) {
+#include "../activations.def"
+        case BP_N_ACTIVATIONS: break;
+    }
+#undef ACTIVATION
+    return x;
+}
+
+ALWAYS_INLINE vec activation_df(bp_activation kind, vec x, vec y, vec parameter)
+{
+#define ACTIVATION(name)                                                                                                       \
+    case BP_ACTIVATION_##name: return name##_df(x, y, parameter);
+    switch (kind) {
+#include "../activations.def"
+        case BP_N_ACTIVATIONS: break;
+    }
+#undef ACTIVATION
+    return x;
+}
+
 #define ACTIVATION(name)                                                                                                       \
     static void name##_forward(real *y, const real *x, int64_t n, real parameter)                                              \
     {                                                                                                                          \

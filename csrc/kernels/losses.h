@@ -56,6 +56,35 @@ DF(cross_entropy) { return vselect(vless(p, vset(REAL_EPSILON)), vset(0), -t / p
 #undef F
 #undef DF
 
+/* The same by kind, for loops in which it does not change; row losses have neither. */
+#define ROW_LOSS(name) case BP_LOSS_##name:
+#define FUSED_LOSS(kind, activation, name, on_logits)
+ALWAYS_INLINE vec loss_f(bp_loss kind, vec p, vec t, vec parameter)
+{
+#define ELEMENT_LOSS(name, averages_outputs)                                                                                   \
+    case BP_LOSS_##name: return name##_f(p, t, parameter);
+    switch (kind) {
+#include "../losses.def"
+        case BP_N_LOSSES: break;
+    }
+#undef ELEMENT_LOSS
+    return p;
+}
+
+ALWAYS_INLINE vec loss_df(bp_loss kind, vec p, vec t, vec parameter)
+{
+#define ELEMENT_LOSS(name, averages_outputs)                                                                                   \
+    case BP_LOSS_##name: return name##_df(p, t, parameter);
+    switch (kind) {
+#include "../losses.def"
+        case BP_N_LOSSES: break;
+    }
+#undef ELEMENT_LOSS
+    return p;
+}
+#undef ROW_LOSS
+#undef FUSED_LOSS
+
 /* What a loss is evaluated on: n rows of k columns, `stride` reals apart; gradient and weight may be NULL.
  * Where stride leaves room, rows are stored in whole vectors. */
 typedef struct loss_rows {
@@ -153,11 +182,11 @@ static double cross_entropy_logits_value(const loss_rows *rows, int64_t r)
 
 typedef struct loss_entry {
     double (*rows)(const loss_rows *rows);
-    int averages_outputs;
+    int by_element, averages_outputs;
 } loss_entry;
 
-#define ELEMENT_LOSS(name, averages_outputs) {name##_rows, averages_outputs},
-#define ROW_LOSS(name) {name##_rows, 0},
+#define ELEMENT_LOSS(name, averages_outputs) {name##_rows, 1, averages_outputs},
+#define ROW_LOSS(name) {name##_rows, 0, 0},
 static const loss_entry loss_table[BP_N_LOSSES] = {
 #include "../losses.def"
 };

@@ -4,6 +4,7 @@
 
 #include "network.h"
 #include "optimizers.h"
+#include "rows.h"
 
 /* One batch of a data set: rows order[0..n), or base..base + n where order is NULL. */
 typedef struct batch {
@@ -141,9 +142,12 @@ static batch present_batch(const bp_fit *fit)
     return b;
 }
 
-static void begin_batch(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+/* The rows of the next batch, unless that is done already. */
+static void draw_batch(const bp_plan *plan, bp_fit *fit)
 {
     const int64_t n = fit->data.n_rows;
+    if (fit->drawn) return;
+    fit->drawn = 1;
     if (fit->batch == 0) {
         fit->epoch_loss = fit->epoch_weight = 0;
         if (shuffles(fit)) {
@@ -156,6 +160,11 @@ static void begin_batch(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
         rows_at(fit->order, fit->batch_size, &fit->data);
     }
     if (plan->has_dropout) fit->dropout_key = fit->random.next_uint64(fit->random.state);
+}
+
+static void begin_batch(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+{
+    draw_batch(plan, fit);
     const batch b = present_batch(fit);
     fit->batch_weight = sum_of_weights(&fit->data.weight, b.order, b.base, b.n);
     fit->batch_loss = 0;
@@ -216,7 +225,7 @@ static bp_status train_block(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     }
     fit->row += n;
     if (fit->row < b.n) return BP_OK;
-    fit->row = 0;
+    fit->row = fit->drawn = 0;
     fit->batch++;
     if (fit->batch * fit->batch_size >= fit->data.n_rows) end_epoch(fit);
     return BP_OK;
@@ -241,6 +250,76 @@ static bp_status validate_block(const bp_plan *plan, bp_workspace *w, bp_fit *fi
     return BP_OK;
 }
 
+/* ---- One row an update -------------------------------------------------------------------------------------------------- */
+
+/* Whether the network, the data and the settings are those that rows.h is for. */
+static int trains_by_row(const bp_plan *plan, const bp_fit *fit)
+{
+    const bp_loss_spec *loss = &plan->loss;
+    return plan->n_stages > 0 && fit->batch_size == 1 && fit->optimizer == BP_OPTIMIZER_sgd && !fit->slots[0] &&
+           !(fit->gradient_clip > 0) && loss->l2 == 0 && loss->l1 == 0 && !fit->data.weight.data;
+}
+
+/* Weights come and go; the rows hold them from the first update by rows to the next thing that asks for them elsewhere. */
+static void unload_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
+{
+    if (w->rows_loaded) store_rows(plan, w->rows, fit->parameters);
+    w->rows_loaded = 0;
+}
+
+/* Point the update at the present row; what does not lie as it is wanted is copied. */
+static bp_status read_row(const bp_plan *plan, bp_workspace *w, const bp_fit *fit, row_update *u, int x_in_place,
+                          int target_in_place)
+{
+    const batch b = present_batch(fit);
+    const int64_t row = b.order ? b.order[0] : b.base;
+    u->x = (const real *)(const void *)row_of(&fit->data.x, row);
+    u->target = (const real *)(const void *)row_of(&fit->data.target, row);
+    if (!x_in_place) {
+        read_rows(w->input, plan->layers[0].in_stride, &fit->data.x, &row, 0, 1);
+        u->x = w->input;
+    }
+    if (target_in_place) return BP_OK;
+    u->target = w->target;
+    return read_targets(w->target, plan->target_stride, &fit->data.target, &row, 0, 1, plan->n_out);
+}
+
+static int is_short(const bp_plan *plan)
+{
+    int fits = plan->n_in <= WIDTH;
+    for (int64_t i = 0; i < plan->n_stages; i++) fits &= plan->stages[i].n_out <= WIDTH;
+    return fits;
+}
+
+/* Up to `most` updates of the present epoch; *done counts them. An update that is not modest is left to train_block(). */
+static bp_status train_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit, int64_t most, int64_t *done)
+{
+    const int x_in_place = rows_in_place(&fit->data.x), target_in_place = rows_in_place(&fit->data.target);
+    const int single = is_short(plan);
+    row_update u = {.plan = plan, .memory = w->rows, .step = (real)-fit->learning_rates[fit->epoch]};
+    u.loss_scale = loss_scale(plan->loss_on, plan->loss.reduction, 1, plan->n_out);
+    if (!w->rows_loaded) load_rows(plan, w->rows, fit->parameters);
+    w->rows_loaded = 1;
+    for (*done = 0; *done < most && fit->batch < fit->data.n_rows; ++*done) {
+        draw_batch(plan, fit);
+        double loss;
+        const bp_status status = read_row(plan, w, fit, &u, x_in_place, target_in_place);
+        if (status != BP_OK) return status;
+        const int modest = single ? update_by_short_row(&u, &loss) : update_by_long_row(&u, &loss);
+        if (!modest || !isfinite(loss * u.loss_scale)) {
+            unload_rows(plan, w, fit);
+            return train_block(plan, w, fit);
+        }
+        fit->epoch_loss += u.loss_scale * loss;
+        fit->epoch_weight += 1;
+        fit->n_steps++;
+        fit->batch++;
+        fit->drawn = 0;
+    }
+    if (fit->batch >= fit->data.n_rows) end_epoch(fit);
+    return BP_OK;
+}
+
 /* Note the time for the epochs that ended since the last look; returns the seconds since `entered`. */
 static double note_time(bp_fit *fit, double entered)
 {
@@ -261,17 +340,27 @@ static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     const double entered = bp_clock();
     double looked = 0;
     bp_status status = BP_OK;
-    int64_t blocks = 0;
+    const int by_row = trains_by_row(plan, fit);
+    int64_t blocks = 0, done = 1;
     if (fit->row > 0 && !fit->validating) transpose_weights(plan, w, fit->parameters, 0); /* the workspace may be a new one */
     while (fit->epoch < fit->stop_epoch && status == BP_OK) {
-        status = fit->validating ? validate_block(plan, w, fit) : train_block(plan, w, fit);
-        if (++blocks < fit->blocks_per_look) continue;
+        if (fit->validating) {
+            unload_rows(plan, w, fit);
+            status = validate_block(plan, w, fit);
+        } else if (by_row) {
+            status = train_rows(plan, w, fit, fit->blocks_per_look - blocks, &done);
+        } else {
+            status = train_block(plan, w, fit);
+        }
+        blocks += done;
+        if (blocks < fit->blocks_per_look) continue;
         blocks = 0;
         const double now = note_time(fit, entered);
         adapt_looks(fit, now - looked);
         looked = now;
         if (now >= fit->budget && status == BP_OK) status = BP_PAUSED;
     }
+    unload_rows(plan, w, fit);
     fit->elapsed += note_time(fit, entered);
     return status == BP_PAUSED && fit->epoch >= fit->stop_epoch ? BP_OK : status;
 }
