@@ -9,26 +9,48 @@
 #include "gemm.h"
 #include "losses.h"
 
+/* A stage of bp_plan.stages where its numbers lie. Values are rows of n_out, padded. */
+typedef struct row_stage {
+    const real *in;
+    real *weight, *bias, *transposed; /* bias: NULL where there is none */
+    real *before, *after, *delta;     /* the activation, and the gradient before it */
+    int64_t n_in, n_out, in_stride, out_stride;
+    bp_activation activation;
+    real parameter;
+} row_stage;
+
 /* What an update by plain SGD needs. */
 typedef struct row_update {
-    const bp_plan *plan;
-    real *memory; /* bp_workspace.rows */
-    const real *x, *target;
-    double loss_scale;
-    real step; /* minus the learning rate */
+    row_stage stage[BP_MOST_STAGES];
+    int64_t n_stages;
+    const real *target;
+    bp_loss loss;
+    real loss_parameter, scale; /* scale: of the loss */
+    real step;                  /* minus the learning rate */
 } row_update;
 
-/* The rows of values of a stage. */
-enum { BEFORE, AFTER, DELTA };
-ALWAYS_INLINE real *value_row(const row_update *u, const bp_stage *s, int which)
+static void place_rows(row_update *u, const bp_plan *plan, real *memory)
 {
-    return u->memory + s->value_at + which * s->out_stride;
-}
-
-/* What goes into stage i. */
-ALWAYS_INLINE const real *input_row(const row_update *u, int64_t i)
-{
-    return i ? value_row(u, &u->plan->stages[i - 1], AFTER) : u->x;
+    u->n_stages = plan->n_stages;
+    u->loss = plan->loss_on;
+    u->loss_parameter = (real)plan->loss.parameter;
+    for (int64_t i = 0; i < plan->n_stages; i++) {
+        const bp_stage *from = &plan->stages[i];
+        row_stage *s = &u->stage[i];
+        s->in = i ? u->stage[i - 1].after : NULL; /* of the first: the present row of the data */
+        s->weight = memory + from->rows_at;
+        s->bias = from->bias_at < 0 ? NULL : s->weight + from->n_in * from->out_stride;
+        s->transposed = memory + from->transposed_at;
+        s->before = memory + from->value_at;
+        s->after = s->before + from->out_stride;
+        s->delta = s->after + from->out_stride;
+        s->n_in = from->n_in;
+        s->n_out = from->n_out;
+        s->in_stride = from->in_stride;
+        s->out_stride = from->out_stride;
+        s->activation = from->activation;
+        s->parameter = (real)from->parameter;
+    }
 }
 
 /* ---- Between the array of parameters and padded rows ------------------------------------------------------------------- */
@@ -63,11 +85,11 @@ static void store_rows(const bp_plan *plan, const real *memory, real *parameters
 /* call(at, count) for all vectors of a row; with `single` a constant 1, for rows of one vector. */
 #define IN_GROUPS(single, width, call)                                                                                         \
     do {                                                                                                                       \
-        int64_t at_ = 0, left_ = ((width) + WIDTH - 1) / WIDTH;                                                                \
         if (single) {                                                                                                          \
             call(0, 1);                                                                                                        \
             break;                                                                                                             \
         }                                                                                                                      \
+        int64_t at_ = 0, left_ = ((width) + WIDTH - 1) / WIDTH;                                                                \
         for (; left_ >= 4; left_ -= 4, at_ += 4 * WIDTH) call(at_, 4);                                                         \
         if (left_ & 2) {                                                                                                       \
             call(at_, 2);                                                                                                      \
@@ -82,86 +104,85 @@ ALWAYS_INLINE void combine(vec *sum, const int count, const real *initial, const
 {
     UNROLL
     for (int v = 0; v < count; v++) sum[v] = initial ? vload(initial + v * WIDTH) : vset(0);
-    for (int64_t k = 0; k < n; k++) {
+    for (const real *end = in + n; in < end; in++, rows += stride) {
         UNROLL
-        for (int v = 0; v < count; v++) sum[v] = vfma(vset(in[k]), vload(rows + k * stride + v * WIDTH), sum[v]);
+        for (int v = 0; v < count; v++) sum[v] = vfma(vset(*in), vload(rows + v * WIDTH), sum[v]);
     }
 }
 
 /* rows[k] = rows[k] + step (factor[k] row), for k < n: the gradient is rounded before it is used, as everywhere. `width` counts
  * what is left of the row, so that padding stays zero. */
 ALWAYS_INLINE void add_outer(real *rows, int64_t stride, const real *factor, int64_t n, const real *row, int64_t width,
-                             const int count, real step)
+                             const int count, vec step)
 {
+    const vec zero = vset(0);
     vec part_of_row[4];
     UNROLL
     for (int v = 0; v < count; v++) part_of_row[v] = vkeep(vload(row + v * WIDTH), vpart_of(v * WIDTH, width));
-    for (int64_t k = 0; k < n; k++) {
+    for (const real *end = factor + n; factor < end; factor++, rows += stride) {
         UNROLL
-        for (int v = 0; v < count; v++) {
-            real *to = rows + k * stride + v * WIDTH;
-            vstore(to, vfma(vset(step), vfma(vset(factor[k]), part_of_row[v], vset(0)), vload(to)));
-        }
+        for (int v = 0; v < count; v++)
+            vstore(rows + v * WIDTH, vfma(step, vfma(vset(*factor), part_of_row[v], zero), vload(rows + v * WIDTH)));
     }
 }
 
-ALWAYS_INLINE void forward_vectors(const row_update *u, int64_t i, int64_t at, const int count)
+ALWAYS_INLINE void forward_vectors(const row_stage *s, int64_t at, const int count)
 {
-    const bp_stage *s = &u->plan->stages[i];
-    const real *rows = u->memory + s->rows_at + at;
-    const vec parameter = vset((real)s->parameter);
+    const vec parameter = vset(s->parameter);
+    real *before = s->before + at, *after = s->after + at;
     vec sum[4];
-    combine(sum, count, rows + s->n_in * s->out_stride, input_row(u, i), s->n_in, rows, s->out_stride);
+    combine(sum, count, s->weight + s->n_in * s->out_stride + at, s->in, s->n_in, s->weight + at, s->out_stride);
     UNROLL
     for (int v = 0; v < count; v++) {
-        vstore(value_row(u, s, BEFORE) + at + v * WIDTH, sum[v]);
-        vstore(value_row(u, s, AFTER) + at + v * WIDTH, activation_f(s->activation, sum[v], parameter));
+        vstore(before + v * WIDTH, sum[v]);
+        vstore(after + v * WIDTH, activation_f(s->activation, sum[v], parameter));
     }
 }
 
-/* From the gradient at the output of stage i to that before its activation. */
-ALWAYS_INLINE vec through_activation(const row_update *u, const bp_stage *s, int64_t at, vec slope)
+/* From the gradient at the output of a stage to that before its activation. */
+ALWAYS_INLINE vec through_activation(const row_stage *s, int64_t at, vec slope)
 {
-    const vec x = vload(value_row(u, s, BEFORE) + at), y = vload(value_row(u, s, AFTER) + at);
-    return slope * activation_df(s->activation, x, y, vset((real)s->parameter));
+    return slope * activation_df(s->activation, vload(s->before + at), vload(s->after + at), vset(s->parameter));
 }
 
-/* The gradient before the activation of stage i - 1, from that of stage i. */
-ALWAYS_INLINE void backward_vectors(const row_update *u, int64_t i, int64_t at, const int count)
+/* The gradient before the activation of the stage below. */
+ALWAYS_INLINE void backward_vectors(const row_stage *s, int64_t at, const int count)
 {
-    const bp_stage *s = &u->plan->stages[i], *below = s - 1;
+    const row_stage *below = s - 1;
+    real *delta = below->delta;
     vec sum[4];
-    combine(sum, count, NULL, value_row(u, s, DELTA), s->n_out, u->memory + s->transposed_at + at, s->in_stride);
+    combine(sum, count, NULL, s->delta, s->n_out, s->transposed + at, s->in_stride);
     UNROLL
     for (int v = 0; v < count; v++) {
         const int64_t j = at + v * WIDTH;
-        vstore(value_row(u, below, DELTA) + j, through_activation(u, below, j, sum[v]));
+        vstore(delta + j, through_activation(below, j, sum[v]));
     }
 }
 
 /* ---- A row ----------------------------------------------------------------------------------------------------------------- */
 
+static double row_loss_by_call(const row_update *u, const row_stage *s)
+{
+    const loss_rows rows = {s->delta,      s->after,         u->target,        NULL, 1, s->n_out,
+                            s->out_stride, (double)u->scale, u->loss_parameter};
+    const double value = loss_table[u->loss].rows(&rows);
+    for (int64_t j = 0; j < s->n_out; j += WIDTH) vstore(s->delta + j, through_activation(s, j, vload(s->delta + j)));
+    return value;
+}
+
 /* The loss before scaling; its gradient goes to the last stage's delta. */
 ALWAYS_INLINE double row_loss(const row_update *u, const int single)
 {
-    const bp_plan *plan = u->plan;
-    const bp_stage *s = &plan->stages[plan->n_stages - 1];
-    const real *prediction = value_row(u, s, AFTER);
-    real *delta = value_row(u, s, DELTA);
-    const vec parameter = vset((real)plan->loss.parameter), scale = vset((real)u->loss_scale);
-    if (!loss_table[plan->loss_on].by_element) {
-        const loss_rows rows = {delta, prediction, u->target, NULL, 1, s->n_out, s->out_stride, u->loss_scale, 0};
-        const double value = loss_table[plan->loss_on].rows(&rows);
-        for (int64_t j = 0; j < s->n_out; j += WIDTH) vstore(delta + j, through_activation(u, s, j, vload(delta + j)));
-        return value;
-    }
+    const row_stage *s = &u->stage[u->n_stages - 1];
+    if (!loss_table[u->loss].by_element) return row_loss_by_call(u, s);
+    const vec parameter = vset(u->loss_parameter), scale = vset(u->scale);
     stripe total = stripe_zero();
     for (int64_t j = 0; single ? j < 1 : j < s->n_out; j += WIDTH) {
         const part rest = vpart_of(j, s->n_out);
-        const vec p = vload(prediction + j), t = vload_part(u->target + j, rest);
-        LANES(&total, j) = LANES(&total, j) + vkeep(loss_f(plan->loss_on, p, t, parameter), rest);
-        const vec slope = vkeep(scale * loss_df(plan->loss_on, p, t, parameter), rest);
-        vstore(delta + j, through_activation(u, s, j, slope));
+        const vec p = vload(s->after + j), t = vload_part(u->target + j, rest);
+        LANES(&total, j) = LANES(&total, j) + vkeep(loss_f(u->loss, p, t, parameter), rest);
+        const vec slope = vkeep(scale * loss_df(u->loss, p, t, parameter), rest);
+        vstore(s->delta + j, through_activation(s, j, slope));
     }
     return (double)stripe_sum(&total);
 }
@@ -172,50 +193,47 @@ ALWAYS_INLINE double row_loss(const row_update *u, const int single)
 /* Whether all that a gradient of this row is made of is far from the ends of the reals. */
 ALWAYS_INLINE int row_is_modest(const row_update *u, const int single)
 {
-    const bp_plan *plan = u->plan;
     vec squares = vset(0);
-    for (int64_t j = 0; single ? j < 1 : j < plan->n_in; j += WIDTH) {
-        const vec x = vload_part(u->x + j, vpart_of(j, plan->n_in));
-        squares = vfma(x, x, squares);
+    const real *x = u->stage[0].in;
+    const int64_t n_in = u->stage[0].n_in;
+    for (int64_t j = 0; single ? j < 1 : j < n_in; j += WIDTH) {
+        const vec value = vload_part(x + j, vpart_of(j, n_in));
+        squares = vfma(value, value, squares);
     }
-    for (int64_t i = 0; i < plan->n_stages; i++) {
-        const bp_stage *s = &plan->stages[i];
+    for (const row_stage *s = u->stage; s < u->stage + u->n_stages; s++) {
         for (int64_t j = 0; single ? j < 1 : j < s->n_out; j += WIDTH) {
-            const vec y = vload(value_row(u, s, AFTER) + j), delta = vload(value_row(u, s, DELTA) + j);
+            const vec y = vload(s->after + j), delta = vload(s->delta + j);
             squares = vfma(delta, delta, vfma(y, y, squares));
         }
     }
     return vall(vless(squares, vset((real)MODEST_SQUARE)));
 }
 
-ALWAYS_INLINE void update_stage(const row_update *u, int64_t i, const int single)
+ALWAYS_INLINE void update_stage(const row_stage *s, int has_transposed, vec step, const int single)
 {
-    const bp_stage *s = &u->plan->stages[i];
-    const real *in = input_row(u, i), *delta = value_row(u, s, DELTA);
-    real *rows = u->memory + s->rows_at, *transposed = u->memory + s->transposed_at;
     static const real one = 1;
-#define UPDATE_BIAS(at, count)                                                                                                 \
-    add_outer(rows + s->n_in * s->out_stride + (at), 0, &one, 1, delta + (at), s->n_out - (at), count, u->step)
+#define UPDATE_BIAS(at, count) add_outer(s->bias + (at), 0, &one, 1, s->delta + (at), s->n_out - (at), count, step)
 #define UPDATE_WEIGHT(at, count)                                                                                               \
-    add_outer(rows + (at), s->out_stride, in, s->n_in, delta + (at), s->n_out - (at), count, u->step)
+    add_outer(s->weight + (at), s->out_stride, s->in, s->n_in, s->delta + (at), s->n_out - (at), count, step)
 #define UPDATE_TRANSPOSED(at, count)                                                                                           \
-    add_outer(transposed + (at), s->in_stride, delta, s->n_out, in + (at), s->n_in - (at), count, u->step)
-    if (s->bias_at >= 0) IN_GROUPS(single, s->n_out, UPDATE_BIAS);
+    add_outer(s->transposed + (at), s->in_stride, s->delta, s->n_out, s->in + (at), s->n_in - (at), count, step)
+    if (s->bias) IN_GROUPS(single, s->n_out, UPDATE_BIAS);
     IN_GROUPS(single, s->n_out, UPDATE_WEIGHT);
-    if (i) IN_GROUPS(single, s->n_in, UPDATE_TRANSPOSED);
+    if (has_transposed) IN_GROUPS(single, s->n_in, UPDATE_TRANSPOSED);
 }
 
 /* One update; *loss is that of the row before scaling. Returns 0, and nothing has changed, where numbers are not modest. */
 ALWAYS_INLINE int update_by_row(const row_update *u, double *loss, const int single)
 {
-    const bp_plan *plan = u->plan;
-#define FORWARD(at, count) forward_vectors(u, i, at, count)
-#define BACKWARD(at, count) backward_vectors(u, i, at, count)
-    for (int64_t i = 0; i < plan->n_stages; i++) IN_GROUPS(single, plan->stages[i].n_out, FORWARD);
+    const row_stage *const first = u->stage, *const end = first + u->n_stages;
+    const vec step = vset(u->step);
+#define FORWARD(at, count) forward_vectors(s, at, count)
+#define BACKWARD(at, count) backward_vectors(s, at, count)
+    for (const row_stage *s = first; s < end; s++) IN_GROUPS(single, s->n_out, FORWARD);
     *loss = row_loss(u, single);
-    for (int64_t i = plan->n_stages - 1; i > 0; i--) IN_GROUPS(single, plan->stages[i].n_in, BACKWARD);
+    for (const row_stage *s = end - 1; s > first; s--) IN_GROUPS(single, s->n_in, BACKWARD);
     if (!row_is_modest(u, single)) return 0;
-    for (int64_t i = 0; i < plan->n_stages; i++) update_stage(u, i, single);
+    for (const row_stage *s = first; s < end; s++) update_stage(s, s > first, step, single);
     return 1;
 }
 

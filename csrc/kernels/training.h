@@ -267,21 +267,19 @@ static void unload_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     w->rows_loaded = 0;
 }
 
-/* Point the update at the present row; what does not lie as it is wanted is copied. */
-static bp_status read_row(const bp_plan *plan, bp_workspace *w, const bp_fit *fit, row_update *u, int x_in_place,
-                          int target_in_place)
+/* Point the update at a row; what does not lie as it is wanted is copied. */
+static bp_status read_row(const bp_plan *plan, bp_workspace *w, const bp_dataset *data, int64_t row, row_update *u)
 {
-    const batch b = present_batch(fit);
-    const int64_t row = b.order ? b.order[0] : b.base;
-    u->x = (const real *)(const void *)row_of(&fit->data.x, row);
-    u->target = (const real *)(const void *)row_of(&fit->data.target, row);
-    if (!x_in_place) {
-        read_rows(w->input, plan->layers[0].in_stride, &fit->data.x, &row, 0, 1);
-        u->x = w->input;
+    if (rows_in_place(&data->x)) {
+        u->stage[0].in = (const real *)(const void *)row_of(&data->x, row);
+    } else {
+        read_rows(w->input, plan->layers[0].in_stride, &data->x, &row, 0, 1);
+        u->stage[0].in = w->input;
     }
-    if (target_in_place) return BP_OK;
+    u->target = (const real *)(const void *)row_of(&data->target, row);
+    if (rows_in_place(&data->target)) return BP_OK;
     u->target = w->target;
-    return read_targets(w->target, plan->target_stride, &fit->data.target, &row, 0, 1, plan->n_out);
+    return read_targets(w->target, plan->target_stride, &data->target, &row, 0, 1, plan->n_out);
 }
 
 static int is_short(const bp_plan *plan)
@@ -294,23 +292,24 @@ static int is_short(const bp_plan *plan)
 /* Up to `most` updates of the present epoch; *done counts them. An update that is not modest is left to train_block(). */
 static bp_status train_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit, int64_t most, int64_t *done)
 {
-    const int x_in_place = rows_in_place(&fit->data.x), target_in_place = rows_in_place(&fit->data.target);
     const int single = is_short(plan);
-    row_update u = {.plan = plan, .memory = w->rows, .step = (real)-fit->learning_rates[fit->epoch]};
-    u.loss_scale = loss_scale(plan->loss_on, plan->loss.reduction, 1, plan->n_out);
+    const double scale = loss_scale(plan->loss_on, plan->loss.reduction, 1, plan->n_out);
+    row_update u = {.scale = (real)scale, .step = (real)-fit->learning_rates[fit->epoch]};
+    place_rows(&u, plan, w->rows);
     if (!w->rows_loaded) load_rows(plan, w->rows, fit->parameters);
     w->rows_loaded = 1;
     for (*done = 0; *done < most && fit->batch < fit->data.n_rows; ++*done) {
         draw_batch(plan, fit);
-        double loss;
-        const bp_status status = read_row(plan, w, fit, &u, x_in_place, target_in_place);
+        const batch b = present_batch(fit);
+        const bp_status status = read_row(plan, w, &fit->data, b.order ? b.order[0] : b.base, &u);
         if (status != BP_OK) return status;
+        double loss;
         const int modest = single ? update_by_short_row(&u, &loss) : update_by_long_row(&u, &loss);
-        if (!modest || !isfinite(loss * u.loss_scale)) {
+        if (!modest || !isfinite(loss * scale)) {
             unload_rows(plan, w, fit);
             return train_block(plan, w, fit);
         }
-        fit->epoch_loss += u.loss_scale * loss;
+        fit->epoch_loss += scale * loss;
         fit->epoch_weight += 1;
         fit->n_steps++;
         fit->batch++;
