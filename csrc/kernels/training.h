@@ -267,19 +267,34 @@ static void unload_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     w->rows_loaded = 0;
 }
 
-/* Point the update at a row; what does not lie as it is wanted is copied. */
-static bp_status read_row(const bp_plan *plan, bp_workspace *w, const bp_dataset *data, int64_t row, row_update *u)
+/* Where rows come from: `row` of each if it can be used where it lies, else copied. */
+typedef struct row_source {
+    const bp_array *x, *target;
+    const int64_t *order; /* NULL: 0, 1, ... */
+    int x_in_place, target_in_place;
+} row_source;
+
+static row_source source_of(const bp_fit *fit)
 {
-    if (rows_in_place(&data->x)) {
-        u->stage[0].in = (const real *)(const void *)row_of(&data->x, row);
+    const bp_dataset *data = &fit->data;
+    const row_source source = {&data->x, &data->target, shuffles(fit) ? fit->order : data->rows, rows_in_place(&data->x),
+                               rows_in_place(&data->target)};
+    return source;
+}
+
+/* Point the update at a row. */
+static inline bp_status read_row(row_update *u, const row_source *source, const bp_plan *plan, bp_workspace *w, int64_t row)
+{
+    if (source->x_in_place) {
+        u->stage[0].in = (const real *)(const void *)row_of(source->x, row);
     } else {
-        read_rows(w->input, plan->layers[0].in_stride, &data->x, &row, 0, 1);
+        read_rows(w->input, plan->layers[0].in_stride, source->x, &row, 0, 1);
         u->stage[0].in = w->input;
     }
-    u->target = (const real *)(const void *)row_of(&data->target, row);
-    if (rows_in_place(&data->target)) return BP_OK;
+    u->target = (const real *)(const void *)row_of(source->target, row);
+    if (source->target_in_place) return BP_OK;
     u->target = w->target;
-    return read_targets(w->target, plan->target_stride, &data->target, &row, 0, 1, plan->n_out);
+    return read_targets(w->target, plan->target_stride, source->target, &row, 0, 1, plan->n_out);
 }
 
 static int is_short(const bp_plan *plan)
@@ -292,16 +307,18 @@ static int is_short(const bp_plan *plan)
 /* Up to `most` updates of the present epoch; *done counts them. An update that is not modest is left to train_block(). */
 static bp_status train_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit, int64_t most, int64_t *done)
 {
-    const int single = is_short(plan);
+    const int64_t n = fit->data.n_rows, end = n - fit->batch < most ? n : fit->batch + most;
+    const int single = is_short(plan), replacing = fit->sampling == BP_SAMPLING_REPLACEMENT;
+    const row_source source = source_of(fit);
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, 1, plan->n_out);
     row_update u = {.scale = (real)scale, .step = (real)-fit->learning_rates[fit->epoch]};
     place_rows(&u, plan, w->rows);
     if (!w->rows_loaded) load_rows(plan, w->rows, fit->parameters);
     w->rows_loaded = 1;
-    for (*done = 0; *done < most && fit->batch < fit->data.n_rows; ++*done) {
-        draw_batch(plan, fit);
-        const batch b = present_batch(fit);
-        const bp_status status = read_row(plan, w, &fit->data, b.order ? b.order[0] : b.base, &u);
+    for (*done = 0; fit->batch < end; ++*done) {
+        if (replacing || fit->batch == 0) draw_batch(plan, fit);
+        const int64_t *row = replacing ? fit->order : source.order ? source.order + fit->batch : &fit->batch;
+        const bp_status status = read_row(&u, &source, plan, w, *row);
         if (status != BP_OK) return status;
         double loss;
         const int modest = single ? update_by_short_row(&u, &loss) : update_by_long_row(&u, &loss);
@@ -315,7 +332,7 @@ static bp_status train_rows(const bp_plan *plan, bp_workspace *w, bp_fit *fit, i
         fit->batch++;
         fit->drawn = 0;
     }
-    if (fit->batch >= fit->data.n_rows) end_epoch(fit);
+    if (fit->batch >= n) end_epoch(fit);
     return BP_OK;
 }
 
