@@ -93,6 +93,27 @@ static void fuse_loss(bp_plan *plan)
 #undef FUSED_LOSS
 }
 
+/* Layers up to this width go through in columns. */
+#define NARROW 64
+
+/* Lines for a block in columns: inputs, outputs with masks, targets, weights and two gradients. */
+static void place_columns(bp_plan *plan)
+{
+    plan->widest = plan->n_in;
+    plan->is_narrow = plan->n_in <= NARROW && plan->first_dense < plan->loss_layers;
+    int64_t lines = plan->n_in;
+    for (int64_t i = 0; i < plan->n_layers && plan->is_narrow; i++) {
+        bp_layer *layer = &plan->layers[i];
+        plan->is_narrow = layer->n_out <= NARROW && (layer->kind != BP_LAYER_SOFTMAX || i >= plan->loss_layers);
+        if (!plan->is_narrow) break;
+        layer->column_at = lines;
+        lines += layer->n_out * (layer->kind == BP_LAYER_DROPOUT ? 2 : 1);
+        if (layer->n_out > plan->widest) plan->widest = layer->n_out;
+    }
+    plan->target_column_at = lines;
+    plan->n_columns = plan->is_narrow ? lines + plan->n_out + 1 + 2 * plan->widest : 0;
+}
+
 /* Weights that training one row at a time may keep twice, in padded rows, in bytes: up to here they stay in L2. */
 #define ROWS_MOST_BYTES (256 * 1024)
 
@@ -138,6 +159,10 @@ static void place_stages(bp_plan *plan)
 static int64_t choose_block_rows(const bp_plan *plan)
 {
     const int64_t size = size_of(plan->dtype);
+    if (plan->is_narrow) {
+        const int64_t rows = 128 * 1024 / (plan->n_columns * size) / 16 * 16;
+        return rows < 64 ? 64 : rows > 1024 ? 1024 : rows;
+    }
     int64_t row_bytes = 4 * plan->widest_stride * size;
     for (int64_t i = 0; i < plan->n_layers && row_bytes < (int64_t)1 << 60; i++) row_bytes += plan->layers[i].out_stride * size;
     int64_t rows = (256 * 1024 + plan->n_parameters * size / 2) / row_bytes;
@@ -176,6 +201,7 @@ bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_l
     plan->target_stride = padded(width, dtype);
     fuse_loss(plan);
     place_stages(plan);
+    place_columns(plan);
     plan->block_rows = choose_block_rows(plan);
     *out = plan;
     return BP_OK;
@@ -222,6 +248,9 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
     w->weight = at(base, reserve(l, w->n_rows, 1, size));
     w->block_gradient = at(base, reserve(l, training ? plan->n_parameters : 0, 1, size));
     w->rows = at(base, reserve(l, training ? plan->rows_size : 0, 1, size));
+    const int64_t lines = plan->n_columns; /* of rows rounded up to whole stripes */
+    w->columns = at(base, reserve(l, lines, lines ? w->n_rows : 0, size));
+    reserve(l, lines, ALIGNMENT, 1);
     w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
     int turn = 0; /* at inference the layers take turns at two buffers; dropout hands on what it gets */

@@ -12,6 +12,7 @@ typedef struct bp_layer {
     int64_t n_in, n_out;
     int64_t in_stride, out_stride; /* widths rounded up to whole stripes of 64 bytes */
     int64_t weight_at, bias_at;    /* places in the array of parameters */
+    int64_t column_at;             /* in bp_workspace.columns, in lines: its n_out outputs, then a dropout layer's mask */
 } bp_layer;
 
 #define BP_MOST_STAGES 8
@@ -36,8 +37,12 @@ struct bp_plan {
     bp_loss_spec loss;
     bp_loss loss_on;     /* the loss as computed: from the logits where the last activation is fused with it */
     int64_t loss_layers; /* the layers below the loss: one less where fused */
-    int64_t n_stages;    /* 0: not the layers or not the widths that kernels/rows.h is for */
-    int64_t rows_size;   /* reals in bp_workspace.rows */
+    int is_narrow;       /* the layers and widths that kernels/columns.h is for */
+    int64_t widest;
+    int64_t target_column_at; /* lines of targets, then of what else a block needs; n_columns in all */
+    int64_t n_columns;
+    int64_t n_stages;  /* 0: not the layers or not the widths that kernels/rows.h is for */
+    int64_t rows_size; /* reals in bp_workspace.rows */
     bp_stage stages[BP_MOST_STAGES];
     bp_layer layers[];
 };
@@ -53,6 +58,7 @@ struct bp_workspace {
     void *weight;         /* n_rows reals */
     void *block_gradient; /* n_parameters reals, for training */
     void *rows;           /* see bp_stage */
+    void *columns;        /* see kernels/columns.h */
     int rows_loaded;      /* while training by rows: the parameters are there */
     int kept_training;    /* whether dropout acted in the last forward() */
     int64_t value_stride; /* of values[0] */

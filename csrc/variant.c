@@ -40,7 +40,7 @@ static void softmax_backward_entry(void *dx, const void *dy, const void *y, int6
         softmax_backward_row((real *)dx + r * k, (const real *)dy + r * k, (const real *)y + r * k, k);
 }
 
-static void dropout_mask_entry(void *mask, uint64_t key, double p, int64_t n) { dropout_fill(mask, key, 0, p, n); }
+static void dropout_mask_entry(void *mask, uint64_t key, double p, int64_t n) { dropout_fill(mask, key, 0, 1, p, n); }
 
 static void dense_forward_entry(void *y, const void *x, const void *weight, const void *bias, int64_t n, int64_t n_in,
                                 int64_t n_out)

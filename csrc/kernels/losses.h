@@ -180,13 +180,88 @@ static double cross_entropy_logits_value(const loss_rows *rows, int64_t r)
 #undef ELEMENT_LOSS
 #undef ROW_LOSS
 
+/* The same with one column a line: value j of row r at j * stride + r; rows up to `stride` are padding. */
+typedef struct loss_columns {
+    real *gradient;
+    const real *prediction, *target, *weight;
+    int64_t n, k, stride;
+    real gradient_scale, parameter;
+} loss_columns;
+
+/* The part of a vector from row r on that is no padding. */
+ALWAYS_INLINE part vpart_of_rows(const loss_columns *c, int64_t r) { return r < c->n ? vpart_of(r, c->n) : vpart(0); }
+
+ALWAYS_INLINE vec weight_of_rows(const loss_columns *c, int64_t r) { return c->weight ? vload(c->weight + r) : vset(1); }
+
+#define ELEMENT_LOSS(name, averages_outputs)                                                                                   \
+    ALWAYS_INLINE double name##_column(const loss_columns *c, int64_t j)                                                       \
+    {                                                                                                                          \
+        const vec parameter = vset(c->parameter), scale = vset(c->gradient_scale);                                             \
+        const real *prediction = c->prediction + j * c->stride, *target = c->target + j * c->stride;                           \
+        stripe total = stripe_zero();                                                                                          \
+        for (int64_t r = 0; r < c->stride; r += WIDTH) {                                                                       \
+            const part rest = vpart_of_rows(c, r);                                                                             \
+            const vec p = vload(prediction + r), t = vload(target + r), w = weight_of_rows(c, r);                              \
+            LANES(&total, r) = vfma(w, vkeep(name##_f(p, t, parameter), rest), LANES(&total, r));                              \
+            if (c->gradient) vstore(c->gradient + j * c->stride + r, vkeep(w * scale * name##_df(p, t, parameter), rest));     \
+        }                                                                                                                      \
+        return (double)stripe_sum(&total);                                                                                     \
+    }                                                                                                                          \
+    static double name##_columns(const loss_columns *c)                                                                        \
+    {                                                                                                                          \
+        double sum = 0;                                                                                                        \
+        for (int64_t j = 0; j < c->k; j++) sum += name##_column(c, j);                                                         \
+        return sum;                                                                                                            \
+    }
+#define ROW_LOSS(name)
+#define FUSED_LOSS(kind, activation, name, on_logits)
+#include "../losses.def"
+#undef ELEMENT_LOSS
+#undef ROW_LOSS
+#undef FUSED_LOSS
+
+/* The rows of one vector of cross_entropy_logits: their losses; leaves the gradient. */
+ALWAYS_INLINE vec cross_entropy_logits_vector(const loss_columns *c, int64_t r)
+{
+    vec largest = vload(c->prediction + r);
+    for (int64_t j = 1; j < c->k; j++) largest = vmax(vload(c->prediction + j * c->stride + r), largest);
+    vec exponentials = vset(0), targets = vset(0), products = vset(0);
+    for (int64_t j = 0; j < c->k; j++) {
+        const vec below = vload(c->prediction + j * c->stride + r) - largest, t = vload(c->target + j * c->stride + r);
+        const vec e = exp_v(below);
+        exponentials = exponentials + e;
+        targets = targets + t;
+        products = products + vselect(vless(vset(0), t), t * below, vset(0));
+        if (c->gradient) vstore(c->gradient + j * c->stride + r, e);
+    }
+    const vec scale = weight_of_rows(c, r) * vset(c->gradient_scale), share = targets / exponentials;
+    for (int64_t j = 0; c->gradient && j < c->k; j++) {
+        real *gradient = c->gradient + j * c->stride + r;
+        const vec slope = scale * (vload(gradient) * share - vload(c->target + j * c->stride + r));
+        vstore(gradient, vkeep(slope, vpart_of_rows(c, r)));
+    }
+    return targets * log1p_v(exponentials - vset(1)) - products;
+}
+
+static double cross_entropy_logits_columns(const loss_columns *c)
+{
+    stripe total = stripe_zero();
+    for (int64_t r = 0; r < c->stride; r += WIDTH) {
+        const vec loss = vkeep(cross_entropy_logits_vector(c, r), vpart_of_rows(c, r));
+        LANES(&total, r) = vfma(weight_of_rows(c, r), loss, LANES(&total, r));
+    }
+    return (double)stripe_sum(&total);
+}
+
 typedef struct loss_entry {
     double (*rows)(const loss_rows *rows);
+    double (*columns)(const loss_columns *columns);
     int by_element, averages_outputs;
 } loss_entry;
 
-#define ELEMENT_LOSS(name, averages_outputs) {name##_rows, 1, averages_outputs},
-#define ROW_LOSS(name) {name##_rows, 0, 0},
+#define FUSED_LOSS(kind, activation, name, on_logits)
+#define ELEMENT_LOSS(name, averages_outputs) {name##_rows, name##_columns, 1, averages_outputs},
+#define ROW_LOSS(name) {name##_rows, name##_columns, 0, 0},
 static const loss_entry loss_table[BP_N_LOSSES] = {
 #include "../losses.def"
 };

@@ -23,10 +23,9 @@ ALWAYS_INLINE const real *bias_of(const bp_layer *layer, const real *parameters)
 /* A mask for rows first_row...: independent of how the batch is cut into blocks. */
 static void fill_masks(real *mask, const bp_layer *layer, uint64_t key, int64_t index, int64_t first_row, int64_t n)
 {
-    /* each dropout layer has a stream of its own; odd multiples keep the keys apart */
-    const uint64_t layer_key = key + (uint64_t)index * 0x9E3779B97F4A7C15u;
+    const uint64_t layer_key = dropout_layer_key(key, index);
     for (int64_t r = 0; r < n; r++)
-        dropout_fill(mask + r * layer->out_stride, layer_key, (uint64_t)((first_row + r) * layer->n_out), layer->parameter,
+        dropout_fill(mask + r * layer->out_stride, layer_key, (uint64_t)((first_row + r) * layer->n_out), 1, layer->parameter,
                      layer->n_out);
 }
 

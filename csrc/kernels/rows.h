@@ -82,13 +82,9 @@ static void store_rows(const bp_plan *plan, const real *memory, real *parameters
 
 /* ---- Vectors of a row, `count` of them from element `at` on ------------------------------------------------------------ */
 
-/* call(at, count) for all vectors of a row; with `single` a constant 1, for rows of one vector. */
-#define IN_GROUPS(single, width, call)                                                                                         \
+/* call(at, count) for all vectors of a row. */
+#define IN_GROUPS(width, call)                                                                                                 \
     do {                                                                                                                       \
-        if (single) {                                                                                                          \
-            call(0, 1);                                                                                                        \
-            break;                                                                                                             \
-        }                                                                                                                      \
         int64_t at_ = 0, left_ = ((width) + WIDTH - 1) / WIDTH;                                                                \
         for (; left_ >= 4; left_ -= 4, at_ += 4 * WIDTH) call(at_, 4);                                                         \
         if (left_ & 2) {                                                                                                       \
@@ -126,17 +122,22 @@ ALWAYS_INLINE void add_outer(real *rows, int64_t stride, const real *factor, int
     }
 }
 
+/* A stage before its activation, and what comes down from a stage; the activations follow in forward_stage, backward_stage. */
 ALWAYS_INLINE void forward_vectors(const row_stage *s, int64_t at, const int count)
 {
-    const vec parameter = vset(s->parameter);
-    real *before = s->before + at, *after = s->after + at;
     vec sum[4];
     combine(sum, count, s->weight + s->n_in * s->out_stride + at, s->in, s->n_in, s->weight + at, s->out_stride);
     UNROLL
-    for (int v = 0; v < count; v++) {
-        vstore(before + v * WIDTH, sum[v]);
-        vstore(after + v * WIDTH, activation_f(s->activation, sum[v], parameter));
-    }
+    for (int v = 0; v < count; v++) vstore(s->before + at + v * WIDTH, sum[v]);
+}
+
+ALWAYS_INLINE void backward_vectors(const row_stage *s, int64_t at, const int count)
+{
+    real *delta = s[-1].delta + at;
+    vec sum[4];
+    combine(sum, count, NULL, s->delta, s->n_out, s->transposed + at, s->in_stride);
+    UNROLL
+    for (int v = 0; v < count; v++) vstore(delta + v * WIDTH, sum[v]);
 }
 
 /* From the gradient at the output of a stage to that before its activation. */
@@ -145,18 +146,33 @@ ALWAYS_INLINE vec through_activation(const row_stage *s, int64_t at, vec slope)
     return slope * activation_df(s->activation, vload(s->before + at), vload(s->after + at), vset(s->parameter));
 }
 
-/* The gradient before the activation of the stage below. */
-ALWAYS_INLINE void backward_vectors(const row_stage *s, int64_t at, const int count)
+ALWAYS_INLINE void forward_stage(const row_stage *s, const int single)
+{
+#define FORWARD(at, count) forward_vectors(s, at, count)
+    if (single) {
+        vec sum;
+        combine(&sum, 1, s->weight + s->n_in * s->out_stride, s->in, s->n_in, s->weight, s->out_stride);
+        vstore(s->before, sum);
+        vstore(s->after, activation_f(s->activation, sum, vset(s->parameter)));
+        return;
+    }
+    IN_GROUPS(s->n_out, FORWARD);
+    activation_forwards[s->activation](s->after, s->before, s->out_stride, s->parameter);
+}
+
+ALWAYS_INLINE void backward_stage(const row_stage *s, const int single)
 {
     const row_stage *below = s - 1;
-    real *delta = below->delta;
-    vec sum[4];
-    combine(sum, count, NULL, s->delta, s->n_out, s->transposed + at, s->in_stride);
-    UNROLL
-    for (int v = 0; v < count; v++) {
-        const int64_t j = at + v * WIDTH;
-        vstore(delta + j, through_activation(below, j, sum[v]));
+#define BACKWARD(at, count) backward_vectors(s, at, count)
+    if (single) {
+        vec sum;
+        combine(&sum, 1, NULL, s->delta, s->n_out, s->transposed, s->in_stride);
+        vstore(below->delta, through_activation(below, 0, sum));
+        return;
     }
+    IN_GROUPS(s->n_in, BACKWARD);
+    activation_backwards[below->activation](below->delta, below->delta, below->before, below->after, below->out_stride,
+                                            below->parameter);
 }
 
 /* ---- A row ----------------------------------------------------------------------------------------------------------------- */
@@ -217,9 +233,15 @@ ALWAYS_INLINE void update_stage(const row_stage *s, int has_transposed, vec step
     add_outer(s->weight + (at), s->out_stride, s->in, s->n_in, s->delta + (at), s->n_out - (at), count, step)
 #define UPDATE_TRANSPOSED(at, count)                                                                                           \
     add_outer(s->transposed + (at), s->in_stride, s->delta, s->n_out, s->in + (at), s->n_in - (at), count, step)
-    if (s->bias) IN_GROUPS(single, s->n_out, UPDATE_BIAS);
-    IN_GROUPS(single, s->n_out, UPDATE_WEIGHT);
-    if (has_transposed) IN_GROUPS(single, s->n_in, UPDATE_TRANSPOSED);
+    if (single) {
+        if (s->bias) UPDATE_BIAS(0, 1);
+        UPDATE_WEIGHT(0, 1);
+        if (has_transposed) UPDATE_TRANSPOSED(0, 1);
+        return;
+    }
+    if (s->bias) IN_GROUPS(s->n_out, UPDATE_BIAS);
+    IN_GROUPS(s->n_out, UPDATE_WEIGHT);
+    if (has_transposed) IN_GROUPS(s->n_in, UPDATE_TRANSPOSED);
 }
 
 /* One update; *loss is that of the row before scaling. Returns 0, and nothing has changed, where numbers are not modest. */
@@ -227,11 +249,9 @@ ALWAYS_INLINE int update_by_row(const row_update *u, double *loss, const int sin
 {
     const row_stage *const first = u->stage, *const end = first + u->n_stages;
     const vec step = vset(u->step);
-#define FORWARD(at, count) forward_vectors(s, at, count)
-#define BACKWARD(at, count) backward_vectors(s, at, count)
-    for (const row_stage *s = first; s < end; s++) IN_GROUPS(single, s->n_out, FORWARD);
+    for (const row_stage *s = first; s < end; s++) forward_stage(s, single);
     *loss = row_loss(u, single);
-    for (const row_stage *s = end - 1; s > first; s--) IN_GROUPS(single, s->n_in, BACKWARD);
+    for (const row_stage *s = end - 1; s > first; s--) backward_stage(s, single);
     if (!row_is_modest(u, single)) return 0;
     for (const row_stage *s = first; s < end; s++) update_stage(s, s > first, step, single);
     return 1;

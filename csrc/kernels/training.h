@@ -2,6 +2,7 @@
 #ifndef BP_TRAINING_H
 #define BP_TRAINING_H
 
+#include "columns.h"
 #include "network.h"
 #include "optimizers.h"
 #include "rows.h"
@@ -81,6 +82,28 @@ static const real *backward_and_add(const pass *p, real *gradients, int is_first
     return delta;
 }
 
+/* What a block adds to a batch: the sum of weight times loss, and unless gradient_scale is NULL its gradient. *dx is then that at
+ * the input, in padded rows, if it is wanted. Narrow layers go by columns unless the batch is a single row. */
+static bp_status add_block(const pass *p, const batch *b, int64_t first, int64_t n, double *value, const double *gradient_scale,
+                           real *gradients, const real **dx)
+{
+    const bp_plan *plan = p->plan;
+    if (!by_columns(plan, b->n)) {
+        const bp_status status = block_loss(p, b, first, n, gradient_scale, value);
+        if (status != BP_OK || !gradient_scale) return status;
+        const real *delta = backward_and_add(p, gradients, first == 0, n, dx != NULL);
+        if (dx) *dx = delta;
+        return BP_OK;
+    }
+    columns c = place_columns(p, n);
+    const bp_status status = column_block(&c, b->data, b->order ? b->order + first : NULL, b->base + first, value,
+                                          gradient_scale, gradients, first == 0, dx != NULL);
+    if (status != BP_OK || !dx) return status;
+    *dx = p->workspace->scratch[0];
+    transpose(p->workspace->scratch[0], plan->layers[0].in_stride, c.delta, c.stride, plan->n_in, n);
+    return BP_OK;
+}
+
 static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double *value, real *gradients, real *dx,
                                    const real *parameters, const bp_dataset *data, int training, uint64_t dropout_key)
 {
@@ -88,16 +111,15 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
     const batch b = whole_set(data, sum_of_weights(&data->weight, data->rows, 0, data->n_rows));
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
     double sum = 0;
-    if (gradients) transpose_weights(plan, w, parameters, dx != NULL);
+    if (gradients && !by_columns(plan, b.n)) transpose_weights(plan, w, parameters, dx != NULL);
     for (int64_t first = 0; first < b.n; first += w->n_rows) {
         const int64_t n = b.n - first < w->n_rows ? b.n - first : w->n_rows;
         const pass p = {plan, w, parameters, training, dropout_key, first};
+        const real *delta;
         double block;
-        const bp_status status = block_loss(&p, &b, first, n, gradients ? &scale : NULL, &block);
+        const bp_status status = add_block(&p, &b, first, n, &block, gradients ? &scale : NULL, gradients, dx ? &delta : NULL);
         if (status != BP_OK) return status;
         sum += block;
-        if (!gradients) continue;
-        const real *delta = backward_and_add(&p, gradients, first == 0, n, dx != NULL);
         if (dx) copy_columns(dx + first * plan->n_in, plan->n_in, delta, plan->layers[0].in_stride, n, plan->n_in);
     }
     *value = scale * sum + penalty(plan, parameters, gradients);
@@ -168,7 +190,7 @@ static void begin_batch(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     const batch b = present_batch(fit);
     fit->batch_weight = sum_of_weights(&fit->data.weight, b.order, b.base, b.n);
     fit->batch_loss = 0;
-    transpose_weights(plan, w, fit->parameters, 0);
+    if (!by_columns(plan, b.n)) transpose_weights(plan, w, fit->parameters, 0);
 }
 
 static bp_status end_batch(const bp_plan *plan, bp_fit *fit, double scale)
@@ -216,10 +238,9 @@ static bp_status train_block(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
         const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
         const pass p = {plan, w, fit->parameters, 1, fit->dropout_key, fit->row};
         double block;
-        bp_status status = block_loss(&p, &b, fit->row, n, &scale, &block);
+        bp_status status = add_block(&p, &b, fit->row, n, &block, &scale, fit->gradients, NULL);
         if (status != BP_OK) return status;
         fit->batch_loss += block;
-        backward_and_add(&p, fit->gradients, fit->row == 0, n, 0);
         if (fit->row + n == b.n) status = end_batch(plan, fit, scale);
         if (status != BP_OK) return status;
     }
@@ -237,7 +258,7 @@ static bp_status validate_block(const bp_plan *plan, bp_workspace *w, bp_fit *fi
     const pass p = {plan, w, fit->parameters, 0, 0, 0};
     const int64_t n = b.n - fit->row < w->n_rows ? b.n - fit->row : w->n_rows;
     double block;
-    const bp_status status = block_loss(&p, &b, fit->row, n, NULL, &block);
+    const bp_status status = add_block(&p, &b, fit->row, n, &block, NULL, NULL, NULL);
     if (status != BP_OK) return status;
     fit->batch_loss += block;
     fit->row += n;

@@ -1,0 +1,330 @@
+/* A block of rows through a network of narrow layers, one feature a line: value j of row r lies at j * stride + r. So vectors are
+ * full however narrow the layers, and weights are broadcast from where they lie. Sums over rows are striped: row r goes to
+ * lane r % STRIPE, whatever the level's vectors, and the lanes are folded in halves. */
+#ifndef BP_COLUMNS_H
+#define BP_COLUMNS_H
+
+#include "network.h"
+
+/* Whether a batch of n rows goes this way: a function of shapes alone, as sums follow it. */
+ALWAYS_INLINE int by_columns(const bp_plan *plan, int64_t n) { return plan->is_narrow && n > 1; }
+
+/* Where a block lies: columns of n rows, zeros up to `stride`, which is whole stripes. */
+typedef struct columns {
+    const pass *pass;
+    int64_t n, stride;
+    real *memory; /* bp_workspace.columns */
+    real *input, *target, *weight, *delta, *other;
+} columns;
+
+/* The output of a layer, and the mask of a dropout layer after it. */
+ALWAYS_INLINE real *output_columns(const columns *c, int64_t layer)
+{
+    return c->memory + c->pass->plan->layers[layer].column_at * c->stride;
+}
+
+ALWAYS_INLINE const real *input_columns(const columns *c, int64_t layer)
+{
+    return layer ? output_columns(c, layer - 1) : c->input;
+}
+
+static columns place_columns(const pass *p, int64_t n)
+{
+    const bp_plan *plan = p->plan;
+    columns c = {.pass = p, .n = n, .stride = (n + STRIPE - 1) / STRIPE * STRIPE, .memory = p->workspace->columns};
+    c.input = c.memory;
+    c.target = c.memory + plan->target_column_at * c.stride;
+    c.weight = c.target + plan->n_out * c.stride;
+    c.delta = c.weight + c.stride;
+    c.other = c.delta + plan->widest * c.stride;
+    return c;
+}
+
+/* ---- Reading ----------------------------------------------------------------------------------------------------------- */
+
+static void clear_padding(real *to, int64_t k, const columns *c)
+{
+    for (int64_t j = 0; j < k; j++)
+        for (int64_t r = c->n; r < c->stride; r++) to[j * c->stride + r] = 0;
+}
+
+static void read_columns(real *to, const columns *c, const bp_array *array, const int64_t *order, int64_t first)
+{
+    const int64_t k = array->n_columns;
+    const int plain = rows_in_place(array);
+    for (int64_t r = 0; r < c->n; r++) {
+        const char *from = row_of(array, order ? order[r] : first + r);
+        const real *row = (const real *)(const void *)from;
+        for (int64_t j = 0; j < k; j++)
+            to[j * c->stride + r] = plain ? row[j] : (real)bp_element(array, from + j * array->column_stride);
+    }
+    clear_padding(to, k, c);
+}
+
+static bp_status read_target_columns(const columns *c, const bp_array *array, const int64_t *order, int64_t first)
+{
+    if (array->dtype != BP_INT64) {
+        read_columns(c->target, c, array, order, first);
+        return BP_OK;
+    }
+    const int64_t k = c->pass->plan->n_out;
+    memset(c->target, 0, (size_t)(k * c->stride) * sizeof(real));
+    for (int64_t r = 0; r < c->n; r++) {
+        int64_t label;
+        bp_copy_element((unsigned char *)&label, row_of(array, order ? order[r] : first + r), sizeof label, array->swapped);
+        if (label < 0 || label >= k) return BP_E_LABEL;
+        c->target[label * c->stride + r] = 1;
+    }
+    return BP_OK;
+}
+
+/* ---- Products ---------------------------------------------------------------------------------------------------------- */
+
+/* out[i] = initial[i] + sum over l of a[i * a_row + l * a_column] in[l], for i < m, l < k: columns all. */
+typedef struct column_product {
+    real *out;
+    const real *initial; /* NULL: zeros */
+    const real *a;
+    int64_t a_row, a_column;
+    const real *in;
+    int64_t m, k, stride;
+} column_product;
+
+#define COLUMN_VECTORS 3
+
+ALWAYS_INLINE void column_tile(const int rows, const int vectors, const column_product *p, int64_t i, int64_t r)
+{
+    vec sum[4][COLUMN_VECTORS];
+    UNROLL
+    for (int t = 0; t < rows; t++) {
+        const vec initial = p->initial ? vset(p->initial[i + t]) : vset(0);
+        UNROLL
+        for (int v = 0; v < vectors; v++) sum[t][v] = initial;
+    }
+    const real *a = p->a + i * p->a_row, *in = p->in + r;
+    for (int64_t l = 0; l < p->k; l++, a += p->a_column, in += p->stride) {
+        vec x[COLUMN_VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; v++) x[v] = vload(in + v * WIDTH);
+        UNROLL
+        for (int t = 0; t < rows; t++) {
+            const vec scalar = vset(a[t * p->a_row]);
+            UNROLL
+            for (int v = 0; v < vectors; v++) sum[t][v] = vfma(scalar, x[v], sum[t][v]);
+        }
+    }
+    UNROLL
+    for (int t = 0; t < rows; t++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++) vstore(p->out + (i + t) * p->stride + r + v * WIDTH, sum[t][v]);
+    }
+}
+
+#define COLUMN_TILES(vectors)                                                                                                  \
+    static void column_tiles_##vectors(const column_product *p, int64_t r)                                                     \
+    {                                                                                                                          \
+        int64_t i = 0;                                                                                                         \
+        for (; i + 4 <= p->m; i += 4) column_tile(4, vectors, p, i, r);                                                        \
+        if (p->m & 2) {                                                                                                        \
+            column_tile(2, vectors, p, i, r);                                                                                  \
+            i += 2;                                                                                                            \
+        }                                                                                                                      \
+        if (p->m & 1) column_tile(1, vectors, p, i, r);                                                                        \
+    }
+COLUMN_TILES(1)
+COLUMN_TILES(2)
+COLUMN_TILES(3)
+
+static void column_multiply(const column_product *p)
+{
+    int64_t r = 0;
+    for (; r + 3 * WIDTH <= p->stride; r += 3 * WIDTH) column_tiles_3(p, r);
+    if (r + 2 * WIDTH <= p->stride) {
+        column_tiles_2(p, r);
+        r += 2 * WIDTH;
+    }
+    if (r < p->stride) column_tiles_1(p, r);
+}
+
+/* ---- Sums over rows ------------------------------------------------------------------------------------------------------ */
+
+#define PARTS ((int)(STRIPE / WIDTH)) /* vectors in a stripe */
+#if defined(BP_LEVEL_IS_avx512)
+#define OUTER_ROWS 4
+#define OUTER_COLUMNS 4
+#elif defined(BP_LEVEL_IS_avx2)
+#define OUTER_ROWS 2
+#define OUTER_COLUMNS 3
+#elif defined(BP_LEVEL_IS_neon)
+#define OUTER_ROWS 2
+#define OUTER_COLUMNS 2
+#else
+#define OUTER_ROWS 1
+#define OUTER_COLUMNS 1
+#endif
+
+/* A number for the gradient: the first block's is stored, later ones are added. */
+ALWAYS_INLINE void put_sum(real *to, real sum, int is_first) { *to = is_first ? sum : *to + sum; }
+
+/* gradient[k][j] = sum over rows of x[k] delta[j], for k0 <= k < k0 + rows, j0 <= j < j0 + width; n_out numbers a row. */
+ALWAYS_INLINE void outer_tile(const int rows, const int width, real *gradient, int64_t n_out, const real *x, const real *delta,
+                              int64_t stride, int is_first)
+{
+    stripe sum[OUTER_ROWS][OUTER_COLUMNS];
+    UNROLL
+    for (int k = 0; k < rows; k++) {
+        UNROLL
+        for (int j = 0; j < width; j++) sum[k][j] = stripe_zero();
+    }
+    for (int64_t r = 0; r < stride; r += STRIPE) {
+        UNROLL
+        for (int part = 0; part < PARTS; part++) {
+            const int64_t at = r + part * WIDTH;
+            vec d[OUTER_COLUMNS];
+            UNROLL
+            for (int j = 0; j < width; j++) d[j] = vload(delta + j * stride + at);
+            UNROLL
+            for (int k = 0; k < rows; k++) {
+                const vec value = vload(x + k * stride + at);
+                UNROLL
+                for (int j = 0; j < width; j++) sum[k][j].part[part] = vfma(value, d[j], sum[k][j].part[part]);
+            }
+        }
+    }
+    UNROLL
+    for (int k = 0; k < rows; k++) {
+        UNROLL
+        for (int j = 0; j < width; j++) put_sum(gradient + k * n_out + j, stripe_sum(&sum[k][j]), is_first);
+    }
+}
+
+/* The tiles of one band of columns. */
+ALWAYS_INLINE void outer_band(const int width, real *gradient, int64_t n_in, int64_t n_out, const real *x, const real *delta,
+                              int64_t stride, int is_first)
+{
+    int64_t k = 0;
+    for (; k + OUTER_ROWS <= n_in; k += OUTER_ROWS)
+        outer_tile(OUTER_ROWS, width, gradient + k * n_out, n_out, x + k * stride, delta, stride, is_first);
+    for (; k < n_in; k++) outer_tile(1, width, gradient + k * n_out, n_out, x + k * stride, delta, stride, is_first);
+}
+
+static void column_outer(real *gradient, int64_t n_in, int64_t n_out, const real *x, const real *delta, int64_t stride,
+                         int is_first)
+{
+    int64_t j = 0;
+    for (; j + OUTER_COLUMNS <= n_out; j += OUTER_COLUMNS)
+        outer_band(OUTER_COLUMNS, gradient + j, n_in, n_out, x, delta + j * stride, stride, is_first);
+    for (; j < n_out; j++) outer_band(1, gradient + j, n_in, n_out, x, delta + j * stride, stride, is_first);
+}
+
+static void column_sums(real *sums, const real *columns, int64_t k, int64_t stride, int is_first)
+{
+    for (int64_t j = 0; j < k; j++) {
+        stripe total = stripe_zero();
+        for (int64_t r = 0; r < stride; r += WIDTH) LANES(&total, r) = LANES(&total, r) + vload(columns + j * stride + r);
+        put_sum(sums + j, stripe_sum(&total), is_first);
+    }
+}
+
+/* ---- Passes ---------------------------------------------------------------------------------------------------------------- */
+
+static void drop_columns(const columns *c, int64_t index, const real *in, real *out)
+{
+    const bp_layer *layer = &c->pass->plan->layers[index];
+    const int64_t size = layer->n_out * c->stride;
+    if (!c->pass->training) {
+        memcpy(out, in, (size_t)size * sizeof(real));
+        return;
+    }
+    real *mask = out + size;
+    const uint64_t key = dropout_layer_key(c->pass->dropout_key, index);
+    for (int64_t j = 0; j < layer->n_out; j++)
+        dropout_fill(mask + j * c->stride, key, (uint64_t)(c->pass->first_row * layer->n_out + j), (uint64_t)layer->n_out,
+                     layer->parameter, c->stride);
+    for (int64_t i = 0; i < size; i++) out[i] = in[i] * mask[i];
+}
+
+static void forward_columns(const columns *c)
+{
+    const bp_plan *plan = c->pass->plan;
+    for (int64_t i = 0; i < plan->loss_layers; i++) {
+        const bp_layer *layer = &plan->layers[i];
+        const real *in = input_columns(c, i);
+        real *out = output_columns(c, i);
+        if (layer->kind == BP_LAYER_DENSE) {
+            const column_product p = {out,
+                                      bias_of(layer, c->pass->parameters),
+                                      c->pass->parameters + layer->weight_at,
+                                      1,
+                                      layer->n_out,
+                                      in,
+                                      layer->n_out,
+                                      layer->n_in,
+                                      c->stride};
+            column_multiply(&p);
+        } else if (layer->kind == BP_LAYER_ACTIVATION) {
+            activation_forwards[layer->activation](out, in, layer->n_out * c->stride, (real)layer->parameter);
+        } else {
+            drop_columns(c, i, in, out);
+        }
+    }
+}
+
+/* From the gradient in c->delta at the output of the last layer; it ends at the input of the first if that is wanted, and is then in
+ * c->delta again. */
+static void backward_columns(columns *c, real *gradients, int is_first, int input_gradient)
+{
+    const bp_plan *plan = c->pass->plan;
+    const int64_t lowest = input_gradient ? 0 : plan->first_dense;
+    for (int64_t i = plan->loss_layers - 1; i >= lowest; i--) {
+        const bp_layer *layer = &plan->layers[i];
+        const real *in = input_columns(c, i), *out = output_columns(c, i);
+        const int64_t size = layer->n_out * c->stride;
+        if (layer->kind == BP_LAYER_ACTIVATION) {
+            activation_backwards[layer->activation](c->delta, c->delta, in, out, size, (real)layer->parameter);
+            continue;
+        }
+        if (layer->kind == BP_LAYER_DROPOUT) {
+            for (int64_t e = 0; c->pass->training && e < size; e++) c->delta[e] *= out[size + e];
+            continue;
+        }
+        column_outer(gradients + layer->weight_at, layer->n_in, layer->n_out, in, c->delta, c->stride, is_first);
+        if (layer->has_bias) column_sums(gradients + layer->bias_at, c->delta, layer->n_out, c->stride, is_first);
+        if (i == lowest && !input_gradient) return;
+        const column_product p = {
+            c->other,     NULL,     c->pass->parameters + layer->weight_at, layer->n_out, 1, c->delta, layer->n_in,
+            layer->n_out, c->stride};
+        column_multiply(&p);
+        real *swapped = c->delta;
+        c->delta = c->other;
+        c->other = swapped;
+    }
+}
+
+/* The rows first..first + n of a batch: the sum of weight times loss. Unless gradient_scale is NULL, the gradient of that times
+ * the scale is stored in `gradients` by the first block and added by later ones, and c->delta is that at the input if it is wanted. */
+static bp_status column_block(columns *c, const bp_dataset *data, const int64_t *order, int64_t first, double *value,
+                              const double *gradient_scale, real *gradients, int is_first, int input_gradient)
+{
+    const bp_plan *plan = c->pass->plan;
+    read_columns(c->input, c, &data->x, order, first);
+    const bp_status status = read_target_columns(c, &data->target, order, first);
+    if (status != BP_OK) return status;
+    const int weighted = data->weight.data != NULL;
+    if (weighted) read_columns(c->weight, c, &data->weight, order, first);
+    forward_columns(c);
+    const loss_columns loss = {.gradient = gradient_scale ? c->delta : NULL,
+                               .prediction = input_columns(c, plan->loss_layers),
+                               .target = c->target,
+                               .weight = weighted ? c->weight : NULL,
+                               .n = c->n,
+                               .k = plan->n_out,
+                               .stride = c->stride,
+                               .gradient_scale = gradient_scale ? (real)*gradient_scale : 0,
+                               .parameter = (real)plan->loss.parameter};
+    *value = loss_table[plan->loss_on].columns(&loss);
+    if (gradient_scale) backward_columns(c, gradients, is_first, input_gradient);
+    return BP_OK;
+}
+
+#endif
