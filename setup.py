@@ -16,7 +16,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-BASE = ["csrc/status.c", "csrc/plan.c", "csrc/dispatch.c", "csrc/data.c", "csrc/random.c"]
+BASE = [f"csrc/{n}.c" for n in "status plan dispatch data random processors pool".split()]
 C_CORE = ["setup.py", *(str(path) for path in Path("csrc").rglob("*.[chd]*"))]
 
 # level -> compiler flags, for each kind of processor
