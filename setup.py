@@ -99,7 +99,7 @@ setup(
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 extra_compile_args=["-g0"] if sys.platform != "win32" else [],
-                libraries=["m"] if sys.platform != "win32" else [],
+                libraries=["m", "pthread"] if sys.platform != "win32" else [],
                 depends=C_CORE,
             )
         ],

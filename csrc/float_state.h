@@ -8,10 +8,15 @@
 #if defined(__GNUC__) && defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 #define FLOAT_STATE_IS_MXCSR 1
+#define FLUSHES_SUBNORMALS 1
+#define FLOAT_STATE_CONTROLS (~UINT64_C(0x3F)) /* without the flags of what has happened */
 #elif defined(__GNUC__) && defined(__aarch64__)
 #define FLOAT_STATE_IS_FPCR 1
+#define FLUSHES_SUBNORMALS 1
+#define FLOAT_STATE_CONTROLS (~UINT64_C(0))
 #else
 #include <fenv.h>
+#define FLOAT_STATE_CONTROLS (~UINT64_C(0))
 #endif
 
 typedef uint64_t float_state;

@@ -13,7 +13,7 @@ static void run_alone(bp_part_fn function, void *argument, int64_t n_parts)
     for (int64_t part = 0; part < n_parts; part++) function(argument, part);
 }
 
-#if defined(__GNUC__) && !defined(_WIN32)
+#ifdef BP_HAS_WORKERS
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -288,6 +288,5 @@ void bp_pool_run(bp_part_fn function, void *argument, int64_t n_parts)
     atomic_fetch_sub_explicit(&pool.callers, 1, memory_order_relaxed);
 }
 #else
-/* No threads that are sure to be there: the caller computes. */
 void bp_pool_run(bp_part_fn function, void *argument, int64_t n_parts) { run_alone(function, argument, n_parts); }
 #endif

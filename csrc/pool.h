@@ -4,6 +4,11 @@
 
 #include "bpcore.h"
 
+/* Threads and C11 atomics that are sure to be there; otherwise the caller computes everything. */
+#if defined(__GNUC__) && !defined(_WIN32)
+#define BP_HAS_WORKERS 1
+#endif
+
 typedef void (*bp_part_fn)(void *argument, int64_t part);
 
 /* Run function(argument, part) for the parts 0 ... n_parts - 1, each once, and return when all are done. The caller takes part;
