@@ -16,7 +16,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-BASE = [f"csrc/{n}.c" for n in "status plan dispatch data random processors pool".split()]
+BASE = [
+    f"csrc/{n}.c" for n in ["status", "plan", "dispatch", "data", "random", "processors", "pool"]
+]
 C_CORE = ["setup.py", *(str(path) for path in Path("csrc").rglob("*.[chd]*"))]
 
 # level -> compiler flags, for each kind of processor

@@ -87,9 +87,7 @@ def test_number_of_threads():
         bpcore.set_num_threads(before)
 
 
-@pytest.mark.parametrize(
-    "value", ["0", "-1", "two", "1.5", "²", "2147483648", "9" * 5000, "1\n"]
-)
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", "2147483648", "9" * 5000, "1\n"])
 def test_number_of_threads_that_cannot_be(value):
     done = run(THREADS, BPCORE_NUM_THREADS=value)
     assert done.returncode == 1 and done.stdout == ""
