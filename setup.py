@@ -16,7 +16,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-BASE = ["csrc/status.c", "csrc/plan.c", "csrc/dispatch.c", "csrc/data.c", "csrc/random.c"]
+BASE = [
+    f"csrc/{n}.c" for n in ["status", "plan", "dispatch", "data", "random", "processors", "pool"]
+]
 C_CORE = ["setup.py", *(str(path) for path in Path("csrc").rglob("*.[chd]*"))]
 
 # level -> compiler flags, for each kind of processor
@@ -99,7 +101,7 @@ setup(
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
                 extra_compile_args=["-g0"] if sys.platform != "win32" else [],
-                libraries=["m"] if sys.platform != "win32" else [],
+                libraries=["m", "pthread"] if sys.platform != "win32" else [],
                 depends=C_CORE,
             )
         ],

@@ -14,7 +14,9 @@
  * Parameters of a network are ONE array: for each dense layer its weight in C order, then its bias (if it has one).
  * Gradients and optimiser slots have the same layout.
  *
- * Threads. Functions are reentrant; a workspace serves one call at a time. The only global state is the chosen level.
+ * Threads. Functions are reentrant; a workspace serves one call at a time. Large work is shared with threads of the library's
+ * own, which sleep when there is none. Global state is the chosen level, the number of threads, and these threads; after a
+ * fork the child starts its own.
  */
 #ifndef BPCORE_H
 #define BPCORE_H
@@ -275,6 +277,13 @@ bp_level bp_level_in_use(void);
 int bp_level_runs_here(bp_level level);           /* built in, and the CPU and the system support it */
 bp_status bp_level_choose(bp_level level);        /* BP_E_LEVEL when it does not run here */
 const bp_kernels *bp_kernels_for(bp_dtype dtype); /* of the level in use */
+
+/* ---- Threads ------------------------------------------------------------------------------------------------------ */
+
+/* The largest number of threads that a call computes on, the caller's included: as many as this process may use processors,
+ * unless set otherwise. May be set at any time, beyond the processors too. No result depends on it. */
+int bp_num_threads(void);
+bp_status bp_set_num_threads(int n); /* BP_E_ARGUMENT unless n >= 1 */
 
 #ifdef __cplusplus
 }

@@ -55,8 +55,16 @@ def test_levels_that_this_machine_lacks():
 THREADS = "import bpcore; print(bpcore.get_num_threads())"
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_number_of_threads_is_that_of_the_processors_at_hand():
+    everywhere, one = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
+    assert 1 <= int(run(THREADS).stdout) <= len(everywhere)
+    pinned = f"import os; os.sched_setaffinity(0, [{one}]); {THREADS}"
+    assert run(pinned).stdout == "1\n"
+    assert run(pinned, BPCORE_NUM_THREADS="5").stdout == "5\n"
+
+
 def test_number_of_threads():
-    assert run(THREADS).stdout == "1\n"
     assert run(THREADS, BPCORE_NUM_THREADS="3").stdout == "3\n"
     before = bpcore.get_num_threads()
     try:
@@ -65,17 +73,21 @@ def test_number_of_threads():
         for value, error in (
             (0, ValueError),
             (-1, ValueError),
+            (2**31, ValueError),
+            (2**80, ValueError),
             (1.5, TypeError),
             (True, TypeError),
         ):
             with pytest.raises(error, match=r"^n must be"):
                 bpcore.set_num_threads(value)
         assert bpcore.get_num_threads() == 2
+        bpcore.set_num_threads(2**31 - 1)
+        assert bpcore.get_num_threads() == 2**31 - 1
     finally:
         bpcore.set_num_threads(before)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", "2147483648", "9" * 5000, "1\n"])
 def test_number_of_threads_that_cannot_be(value):
     done = run(THREADS, BPCORE_NUM_THREADS=value)
     assert done.returncode == 1 and done.stdout == ""

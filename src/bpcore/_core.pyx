@@ -114,6 +114,16 @@ def set_simd_level(str name, str origin="level"):
         raise ValueError(f"{origin}={name}: this machine or this build lacks it; it has {', '.join(simd_levels())}")
 
 
+def set_num_threads(int n):
+    """Set the largest number of threads that a call computes on."""
+    check(bp_set_num_threads(n))
+
+
+def get_num_threads():
+    """Return the largest number of threads that a call computes on."""
+    return bp_num_threads()
+
+
 # ---- arrays --------------------------------------------------------------------------------------------------------------
 
 cdef bp_dtype dtype_of(cnp.ndarray array) except *:

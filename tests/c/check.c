@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-extern const test_case plan_tests[], number_tests[], data_tests[];                          /* no kernels */
+extern const test_case plan_tests[], number_tests[], data_tests[], pool_tests[];            /* no kernels */
 extern const test_case elementwise_tests[], layer_tests[], loss_tests[], optimizer_tests[]; /* single kernels */
 extern const test_case network_tests[], gradient_tests[], training_tests[], pausing_tests[], trouble_tests[];
 
@@ -232,6 +232,7 @@ int main(int n_arguments, char **arguments)
     run(plan_tests, NULL);
     run(number_tests, NULL);
     run(data_tests, NULL);
+    run(pool_tests, NULL);
     for (int level = 0; level < BP_N_LEVELS; level++) {
         if (!bp_level_runs_here((bp_level)level)) continue;
         if (n_arguments > 1 && strcmp(arguments[1], bp_level_names[level]) != 0) continue;
