@@ -27,7 +27,7 @@ ALWAYS_INLINE vec clipped(vec p) { return vmin(vmax(p, vset(REAL_EPSILON)), vset
 F(bce)
 {
     vec q = clipped(p);
-    return -vfma(t, log_v(q, vset(0)), (vset(1) - t) * log1p_finite_v(-q));
+    return -vfma(t, log_v(q, q - q), (vset(1) - t) * log1p_finite_v(-q));
 }
 DF(bce)
 {
@@ -40,7 +40,7 @@ DF(bce)
 F(bce_logits)
 {
     vec away = vmax(p, vset(0)) - p * t; /* exact for targets 0 and 1 */
-    return away + log1p_finite_v(exp_v(-vabs(p)));
+    return away + log1p_exp_v(vabs(p), vset(0));
 }
 DF(bce_logits)
 {
@@ -50,7 +50,11 @@ DF(bce_logits)
 }
 
 /* -t log p, p clipped to at least eps */
-F(cross_entropy) { return -t * log_v(vmax(p, vset(REAL_EPSILON)), vset(0)); }
+F(cross_entropy)
+{
+    vec q = vmax(p, vset(REAL_EPSILON));
+    return -t * log_v(q, q - q);
+}
 DF(cross_entropy) { return vselect(vless(p, vset(REAL_EPSILON)), vset(0), -t / p); }
 
 #undef F

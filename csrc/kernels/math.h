@@ -7,27 +7,27 @@
 
 #if BP_REAL_BITS == 64
 #define LOG2_E 1.4426950408889634
+#define LN2 0.69314718055994529 /* ln 2 rounded, and the rest */
+#define LN2_REST 2.3190468138462996e-17
 #define LN2_HIGH 6.93147180369123816490e-01 /* 33 bits: times a whole exponent it is exact */
 #define LN2_LOW 1.90821492927058770002e-10
 #define EXP_LOWEST -750.0 /* exp is 0 below and infinite above these, with room to round */
 #define EXP_HIGHEST 712.0
-#define EXPM1_LOWEST -40.0 /* exp(x) - 1 rounds to -1 below */
+#define EXPM1_LOWEST -40.0     /* exp(x) - 1 rounds to -1 below */
+#define TANH_HIGHEST 18.54     /* 2^n - 1 is exact up to it */
+#define TANH_IS_ONE 19.06      /* above; in between tanh is the number before 1 */
+#define SIGMOID_FARTHEST 690.0 /* below minus this sigmoid is exp, above it is 1; and 2^n is normal up to it */
+#define NEARLY_ONE 0.9999983   /* halves the largest error of exp_parts.early */
+#define SOFTPLUS_HIGHEST 40.0  /* softplus is the identity above */
 #define SMALLEST_NORMAL 2.2250738585072014e-308
-/* (exp(r) - 1 - r) / r^2, |r| <= ln(2)/2; relative error of exp(r) - 1: 2.7e-19 */
-static const real EXP_POLY[] = {0.5,
-                                0.166666666666666766,
-                                0.041666666666666701371,
-                                0.0083333333333216156743,
-                                0.0013888888888866832611,
-                                0.00019841269886158753951,
-                                0.000024801587360568243421,
-                                2.75572441817681281e-6,
-                                2.7557242749043884101e-7,
-                                2.5109044933709688039e-8,
-                                2.0924446486264383343e-9};
-/* 2 (atanh(s)/s - 1) / z with z = s^2, |s| <= (sqrt(2) - 1)/(sqrt(2) + 1); error 2.5e-18 */
-static const real LOG_POLY[] = {0.66666666666667344575, 0.399999999994143287,   0.28571428742473842736, 0.22222198563570501887,
-                                0.18183564862737678621, 0.15314035926270982046, 0.14796104637082038007};
+/* (exp(r) - 1 - r) / r^2, |r| <= ln(2)/2; error of exp(r): 3.4e-18 */
+static const real EXP_POLY[] = {0.50000000000000127537,     0.16666666666666699093,   0.041666666666515301448,
+                                0.0083333333333071864191,   0.001388888894704982239,  0.00019841269917427040207,
+                                0.000024801489904184238007, 2.7557216259619033458e-6, 2.7631294839477390668e-7,
+                                2.5117874648281133903e-8};
+/* 2 (atanh(s)/s - 1) / z with z = s^2 <= 0.04; relative error 3.1e-17 / z */
+static const real LOG_POLY[] = {0.66666666666672930382, 0.39999999996042040766, 0.28571429416723129611, 0.2222213675362501723,
+                                0.18186427552416866531, 0.15248760350778016722, 0.15379283727371638914};
 /* (1 + a) exp(a^2/2) Phi(-a) in t = (a - 4)/(a + 4), 0 <= a <= 39; relative error 5.4e-17 */
 #define TAIL_CENTRE 4.0
 #define TAIL_FARTHEST 39.0
@@ -40,17 +40,23 @@ static const real TAIL_POLY[] = {
     1.1479571738307538949e-8,   4.2450684675330692367e-9,    1.4667101033791732539e-10};
 #else
 #define LOG2_E 1.44269504f
+#define LN2 0.693147182f
+#define LN2_REST -1.90465421e-9f
 #define LN2_HIGH 6.9314575195e-01f /* 15 bits */
 #define LN2_LOW 1.4286067653e-06f
 #define EXP_LOWEST -106.0f
 #define EXP_HIGHEST 90.0f
 #define EXPM1_LOWEST -20.0f
+#define TANH_HIGHEST 8.49f
+#define TANH_IS_ONE 9.01f
+#define SIGMOID_FARTHEST 80.0f
+#define NEARLY_ONE 0.9996f
+#define SOFTPLUS_HIGHEST 20.0f
 #define SMALLEST_NORMAL 1.17549435e-38f
-/* error 2.4e-10 */
-static const real EXP_POLY[] = {0.50000000464160701f,   0.16666666816984536f,   0.041666354656656409f,
-                                0.0083332730574396851f, 0.0013941008791335531f, 0.00019914170256455178f};
-/* error 9.6e-12 */
-static const real LOG_POLY[] = {0.66666665645074827f, 0.40000335284999912f, 0.28537301990538146f, 0.23582285974702974f};
+/* error 3.2e-9 */
+static const real EXP_POLY[] = {0.50000000952f, 0.166665187823f, 0.0416662059771f, 0.00836889640305f, 0.00139504763094f};
+/* error 5.8e-9 / z */
+static const real LOG_POLY[] = {0.666669517105f, 0.399573872437f, 0.303699718432f};
 /* in t = (a - 3.5)/(a + 3.5), 0 <= a <= 14.5; relative error 4.7e-9 */
 #define TAIL_CENTRE 3.5f
 #define TAIL_FARTHEST 14.5f
@@ -73,43 +79,87 @@ ALWAYS_INLINE vec vpoly(const real *coefficient, int n, vec x)
 }
 #define VPOLY(table, x) vpoly(table, (int)(sizeof(table) / sizeof(table[0])), x)
 
-/* x = n ln 2 + r with |r| <= ln(2)/2: returns exp(r) - 1, sets n. */
-ALWAYS_INLINE vec exp_reduced(vec x, vec *n)
+/* exp(x) = 2^n (1 + r + r^2 poly) (1 + rest), where x = n ln 2 + r + rest and |r| <= ln(2)/2. */
+typedef struct exp_parts {
+    vec shifted; /* n + ROUNDER */
+    vec r;       /* exact */
+    vec rest;    /* what n ln 2 is beyond n LN2, at most 2^-45 (2^-21 in float32) */
+    vec square, poly;
+    vec early; /* the first terms of poly: 4 (2 in float32), for what may be rough but must be known soon */
+} exp_parts;
+
+/* `shifted` is the product of x and LOG2_E, plus ROUNDER: the whole number n is in its last bits. */
+ALWAYS_INLINE exp_parts exp_split(vec x, vec shifted)
 {
-    *n = vround(x * vset(LOG2_E));
-    vec r = vfma(*n, vset(-LN2_HIGH), x);
-    r = vfma(*n, vset(-LN2_LOW), r);
-    return vfma(r * r, VPOLY(EXP_POLY, r), r);
+    exp_parts e;
+    const vec n = shifted - vset(ROUNDER);
+    e.shifted = shifted;
+#if WIDTH > 1
+    e.r = vfma(n, vset(-LN2), x);
+#else
+    e.r = (x - n * LN2_HIGH) - n * (LN2 - LN2_HIGH); /* both products are exact */
+#endif
+    e.rest = n * vset(-LN2_REST);
+    const vec r = e.r, square = r * r;
+    e.square = square;
+#define PAIR(i) vfma(vset(EXP_POLY[i + 1]), r, vset(EXP_POLY[i]))
+#if BP_REAL_BITS == 64
+    const vec fourth = square * square;
+    e.early = vfma(PAIR(2), square, PAIR(0));
+    e.poly = vfma(vfma(PAIR(8), fourth, vfma(PAIR(6), square, PAIR(4))), fourth, e.early);
+#else
+    e.early = PAIR(0);
+    e.poly = vfma(vfma(vset(EXP_POLY[4]), square, PAIR(2)), square, e.early);
+#endif
+#undef PAIR
+    return e;
+}
+
+/* 1 + r + r^2 poly, times 1 + rest, as the sum of a rounded number and a small one. */
+ALWAYS_INLINE vec exp_mantissa(const exp_parts *e, vec *tail)
+{
+    const vec lead = vset(1) + e->r;
+    const vec low = e->r - (lead - vset(1)); /* exact */
+    *tail = vfma(e->poly, e->square, vfma(e->rest, vfma(e->early, e->square, lead), low));
+    return lead;
 }
 
 ALWAYS_INLINE vec exp_v(vec x)
 {
-    vec n, p;
-    p = exp_reduced(vmax(vmin(x, vset(EXP_HIGHEST)), vset(EXP_LOWEST)), &n);
-    /* in two steps, so that results that are denormal or overflow are rounded once */
-    vec half = vround(n * vset(C(0.5)));
-    return (vset(1) + p) * vpow2(half) * vpow2(n - half);
+    const vec bounded = vmax(vmin(x, vset(EXP_HIGHEST)), vset(EXP_LOWEST));
+    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(ROUNDER)));
+    vec tail, lead = exp_mantissa(&e, &tail);
+    return vscale(lead + tail, e.shifted);
 }
 
 /* exp(x) - 1 for x <= 0. */
 ALWAYS_INLINE vec expm1_negative_v(vec x)
 {
-    vec n, p;
-    p = exp_reduced(vmax(x, vset(EXPM1_LOWEST)), &n);
-    vec scale = vpow2(n);
+    const vec bounded = vmax(x, vset(EXPM1_LOWEST));
+    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(ROUNDER)));
+    const vec p = e.r + vfma(e.poly, e.square, e.rest * (vset(1) + e.r)), scale = vpow2(e.shifted);
     return vfma(scale, p, scale - vset(1));
 }
 
-/* log(u + c) for u positive and normal, |c| at most half a unit in the last place of u. */
+/* lead + rest + log(1 + f + low), -0.3 < f <= 0.5, low below a rounding of f; lead is 0 or not less than |f|. */
+ALWAYS_INLINE vec add_log(vec lead, vec rest, vec f, vec low)
+{
+    const vec s = f / (vset(2) + f); /* log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + z poly)) */
+    const vec z = s * s, half_square = vset(C(0.5)) * f * f;
+    const vec sum = lead + f;
+    rest = rest + (f - (sum - lead)); /* what the sum lost */
+    const vec shrink = vset(1) - s;   /* 1 / (1 + f) = (1 - s)^2 nearly */
+    rest = vfma(low * shrink, shrink, rest);
+    return sum + (vfma(s, vfma(z, VPOLY(LOG_POLY, z), half_square), rest) - half_square);
+}
+
+/* log(u + c) for u positive and normal, or nan where c is; |c| at most half a unit in the last place of u. */
 ALWAYS_INLINE vec log_v(vec u, vec c)
 {
-    vec k, f, s, z;
-    f = vsplit(u, &k) - vset(1);
-    s = f / (vset(2) + f); /* log(1 + f) = 2 atanh(s) = f - s (f - R) */
-    z = s * s;
-    vec remainder = z * VPOLY(LOG_POLY, z);
-    vec low = vfma(k, vset(LN2_LOW), c / u);
-    return vfma(k, vset(LN2_HIGH), f - (s * (f - remainder) - low));
+    vec k;
+    const vec f = vsplit(u, &k) - vset(1);
+    const vec scale = vpow2(vset(ROUNDER) - vmin(k, vset(EXPONENT_BIAS - 1))); /* c is as good as 0 above */
+    return add_log(k * vset(LN2_HIGH), k * vset(LN2_LOW), f, c * scale);
 }
 
 /* log(1 + x) for finite x > -1. */
@@ -130,20 +180,67 @@ ALWAYS_INLINE vec log1p_v(vec x)
     return vsign_of(y, x);
 }
 
+/* 1 / (1 + exp(-x)) */
 ALWAYS_INLINE vec sigmoid_v(vec x)
 {
-    vec t = exp_v(-vabs(x)); /* never overflows */
-    return vselect(vless(x, vset(0)), t, vset(1)) / (vset(1) + t);
+    const vec one = vset(1);
+    const exp_parts e = exp_split(-x, vfma(x, vset(-LOG2_E), vset(ROUNDER)));
+    const vec scale = vpow2(e.shifted), scaled_square = scale * e.square;
+    const vec start = one + scale, lead = vfma(scale, e.r, start);
+    const vec rough = vfma(scaled_square, e.early, lead);
+    const vec q = one / rough;                               /* so the division need not wait for the whole polynomial */
+    vec low = vmin(one, scale) - (start - vmax(one, scale)); /* what rounding took from start, and then from lead */
+    low = vfma(scale, e.r, start - lead) + low;
+    low = vfma(e.rest, rough - one, low);
+    const vec tail = vfma(scaled_square, e.poly, low);
+    const vec excess = vfma(q, tail, vfma(q, lead, vset(-1))); /* q (1 + exp(-x)) - 1 */
+    vec y = vfma(q, vfma(excess, excess, -excess), q);
+    if (vany(vless(vset(SIGMOID_FARTHEST), vabs(x)))) { /* hardly ever, and so no delay for the others */
+        y = vselect(vless(vset(SIGMOID_FARTHEST), x), one, y);
+        y = vselect(vless(x, vset(-SIGMOID_FARTHEST)), exp_v(x), y);
+    }
+    return y;
 }
 
+/* -t / (2 + t) for t = exp(-2|x|) - 1 */
 ALWAYS_INLINE vec tanh_v(vec x)
 {
-    vec t = expm1_negative_v(vset(-2) * vabs(x));
-    return vsign_of(-t / (vset(2) + t), x);
+    const vec size = vabs(x), a = vmin(size, vset(TANH_HIGHEST));
+    const exp_parts e = exp_split(a * vset(-2), vfma(a, vset(-2 * LOG2_E), vset(ROUNDER)));
+    const vec scale = vpow2(e.shifted), start = scale - vset(1), lead = vfma(scale, e.r, start);
+    vec low = vfma(scale, e.r, start - lead); /* what rounding took from lead */
+#if BP_REAL_BITS == 64
+    low = vfma(e.rest, lead + vset(1), low); /* in float32 it is too small to matter */
+#endif
+    const vec tail = vfma(scale * e.square, e.poly, low);
+    const vec t = lead + tail, t_low = tail - (t - lead);
+    const vec d = vset(2) + t, d_low = (t - (d - vset(2))) + t_low;
+    vec y = t / d;
+    const vec left = vfma(-y, d, t) + vfma(-y, d_low, t_low);
+    y = vfma(left, vfma(y, vset(C(-0.5)), vset(C(0.5))), y); /* 1 / d is (1 - y) / 2 */
+    return vsign_of(vselect(vless(vset(TANH_IS_ONE), size), vset(1), y), x);
+}
+
+/* log(1 + exp(-a)) + positive, for a >= 0. */
+ALWAYS_INLINE vec log1p_exp_v(vec a, vec positive)
+{
+    const vec bounded = -vmin(a, vset(-EXP_LOWEST));
+    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(ROUNDER)));
+    vec tail;
+    const vec lead = exp_mantissa(&e, &tail), mantissa = lead + tail;
+    const vec t = vscale(mantissa, e.shifted), t_low = vscale(tail - (mantissa - lead), e.shifted);
+    const vmask small = vless(t, vset(C(0.5))); /* else log(1 + t) = log 2 + log((1 + t) / 2) */
+    const vec half = vselect(small, vset(1), vset(C(0.5))), log2 = vselect(small, vset(0), vset(LN2));
+    const vec sum = log2 + positive, low = positive - (sum - log2);
+    return add_log(sum, low + vselect(small, vset(0), vset(LN2_REST)), vfma(t, half, half - vset(1)), t_low * half);
 }
 
 /* log(1 + exp(x)). */
-ALWAYS_INLINE vec softplus_v(vec x) { return vmax(x, vset(0)) + log1p_finite_v(exp_v(-vabs(x))); }
+ALWAYS_INLINE vec softplus_v(vec x)
+{
+    const vec y = log1p_exp_v(vabs(x), vmax(x, vset(0)));
+    return vselect(vless(vset(SOFTPLUS_HIGHEST), x), x, y);
+}
 
 /* The standard normal distribution's cdf and density; x is taken as +-TAIL_FARTHEST beyond it. */
 ALWAYS_INLINE vec normal_cdf_v(vec x, vec *density)
@@ -163,6 +260,11 @@ ALWAYS_INLINE vec normal_cdf_v(vec x, vec *density)
     static void name##_map(real *y, const real *x, int64_t n)                                                                  \
     {                                                                                                                          \
         int64_t i = 0;                                                                                                         \
+        for (; i <= n - 2 * WIDTH; i += 2 * WIDTH) {                                                                           \
+            const vec first = name##_v(vload(x + i)), second = name##_v(vload(x + i + WIDTH));                                 \
+            vstore(y + i, first);                                                                                              \
+            vstore(y + i + WIDTH, second);                                                                                     \
+        }                                                                                                                      \
         for (; i <= n - WIDTH; i += WIDTH) vstore(y + i, name##_v(vload(x + i)));                                              \
         if (i < n) vstore_part(y + i, name##_v(vload_part(x + i, vpart(n - i))), vpart(n - i));                                \
     }

@@ -7,7 +7,9 @@
  *   vless(a, b) -> vmask          false where either is nan    vselect(m, a, b)   m ? a : b
  *   vall(m)                       whether m holds in all lanes vfold(v)           the sum of the lanes, folded in halves
  *   vsqrt(a)   vabs(a)   vsign_of(magnitude, sign)
- *   vpow2(k)                      2^k for whole k in the range of normal exponents
+ *   vmax(a, b) vmin(a, b)         a where either is nan, or they are equal
+ *   vpow2(k + ROUNDER)            2^k for whole k in the range of normal exponents
+ *   vscale(x, k + ROUNDER)        x 2^k rounded once, |k| at most twice that range    vany(m)    whether any lane is true
  *   vsplit(x, &k)                 m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal
  */
 #ifndef BP_SIMD_H
@@ -133,11 +135,15 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return PD(fmadd)(a, b, c); }
 ALWAYS_INLINE vec vsqrt(vec a) { return PD(sqrt)(a); }
 ALWAYS_INLINE vec vabs(vec a) { return PD(abs)(a); }
-ALWAYS_INLINE vec vpow2(vec k)
+ALWAYS_INLINE vec vmax(vec a, vec b) { return PD(max)(b, a); }
+ALWAYS_INLINE vec vmin(vec a, vec b) { return PD(min)(b, a); }
+ALWAYS_INLINE int vany(vmask m) { return m != 0; }
+ALWAYS_INLINE vec vpow2(vec shifted)
 {
     /* the low bits of the rounder's mantissa hold k */
-    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(k + vset(ROUNDER)), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
+    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(shifted), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
 }
+ALWAYS_INLINE vec vscale(vec x, vec shifted) { return PD(scalef)(x, shifted - vset(ROUNDER)); }
 ALWAYS_INLINE vec vsplit(vec x, vec *k)
 {
     __m512i biased = EPI(srli)(EPI(add)(AS_BITS(x), SET1_BITS(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
@@ -213,9 +219,17 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
     const vec sign_bit = vset(C(-0.0));
     return PD(or)(PD(andnot)(sign_bit, magnitude), PD (and)(sign_bit, sign));
 }
-ALWAYS_INLINE vec vpow2(vec k)
+ALWAYS_INLINE vec vmax(vec a, vec b) { return PD(max)(b, a); }
+ALWAYS_INLINE vec vmin(vec a, vec b) { return PD(min)(b, a); }
+ALWAYS_INLINE int vany(vmask m) { return PD(movemask)(m) != 0; }
+ALWAYS_INLINE vec vpow2(vec shifted)
 {
-    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(k + vset(ROUNDER)), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
+    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(shifted), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
+}
+ALWAYS_INLINE vec vscale(vec x, vec shifted)
+{
+    __m256i half = EPI(srli)(AS_BITS(shifted), 1); /* k/2 in the low bits */
+    return x * vpow2(AS_REAL(half)) * vpow2(AS_REAL(EPI(sub)(AS_BITS(shifted), half)));
 }
 ALWAYS_INLINE vec vsplit(vec x, vec *k)
 {
@@ -238,6 +252,7 @@ typedef uint64x2_t vmask;
 #define AS_BITS(v) vreinterpretq_u64_f64(v)
 #define AS_REAL(v) vreinterpretq_f64_u64(v)
 #define TO_REAL(v) vcvtq_f64_s64(vreinterpretq_s64_u64(v))
+#define AS_WORDS(m) vreinterpretq_u32_u64(m)
 ALWAYS_INLINE int vall(vmask m) { return (vgetq_lane_u64(m, 0) & vgetq_lane_u64(m, 1)) != 0; }
 ALWAYS_INLINE real vfold(vec v) { return vgetq_lane_f64(v, 0) + vgetq_lane_f64(v, 1); }
 #else
@@ -249,6 +264,7 @@ typedef uint32x4_t vmask;
 #define AS_BITS(v) vreinterpretq_u32_f32(v)
 #define AS_REAL(v) vreinterpretq_f32_u32(v)
 #define TO_REAL(v) vcvtq_f32_s32(vreinterpretq_s32_u32(v))
+#define AS_WORDS(m) (m)
 ALWAYS_INLINE int vall(vmask m) { return vminvq_u32(m) != 0; }
 ALWAYS_INLINE real vfold(vec v)
 {
@@ -289,9 +305,17 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
     return NEON_F(vbslq)(NEON_U(vdupq_n)((bits)1 << (BP_REAL_BITS - 1)), sign, magnitude);
 }
-ALWAYS_INLINE vec vpow2(vec k)
+ALWAYS_INLINE vec vmax(vec a, vec b) { return vselect(vless(a, b), b, a); }
+ALWAYS_INLINE vec vmin(vec a, vec b) { return vselect(vless(b, a), b, a); }
+ALWAYS_INLINE int vany(vmask m) { return vmaxvq_u32(AS_WORDS(m)) != 0; }
+ALWAYS_INLINE vec vpow2(vec shifted)
 {
-    return AS_REAL(NEON_U(vshlq_n)(NEON_U(vaddq)(AS_BITS(k + vset(ROUNDER)), NEON_U(vdupq_n)(EXPONENT_BIAS)), MANTISSA));
+    return AS_REAL(NEON_U(vshlq_n)(NEON_U(vaddq)(AS_BITS(shifted), NEON_U(vdupq_n)(EXPONENT_BIAS)), MANTISSA));
+}
+ALWAYS_INLINE vec vscale(vec x, vec shifted)
+{
+    vmask half = NEON_U(vshrq_n)(AS_BITS(shifted), 1); /* k/2 in the low bits */
+    return x * vpow2(AS_REAL(half)) * vpow2(AS_REAL(NEON_U(vsubq)(AS_BITS(shifted), half)));
 }
 ALWAYS_INLINE vec vsplit(vec x, vec *k)
 {
@@ -351,7 +375,15 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
     return real_of((bits_of(magnitude) & ~SIGN_BIT) | (bits_of(sign) & SIGN_BIT));
 }
-ALWAYS_INLINE vec vpow2(vec k) { return real_of((bits_of(k + ROUNDER) + EXPONENT_BIAS) << MANTISSA); }
+ALWAYS_INLINE vec vmax(vec a, vec b) { return a < b ? b : a; }
+ALWAYS_INLINE vec vmin(vec a, vec b) { return b < a ? b : a; }
+ALWAYS_INLINE int vany(vmask m) { return m; }
+ALWAYS_INLINE vec vpow2(vec shifted) { return real_of((bits_of(shifted) + EXPONENT_BIAS) << MANTISSA); }
+ALWAYS_INLINE vec vscale(vec x, vec shifted)
+{
+    bits half = bits_of(shifted) >> 1; /* k/2 in the low bits */
+    return x * vpow2(real_of(half)) * vpow2(real_of(bits_of(shifted) - half));
+}
 ALWAYS_INLINE vec vsplit(vec x, vec *k)
 {
     bits biased = (bits_of(x) + (BITS_OF_ONE - BITS_OF_SQRT_HALF)) >> MANTISSA;
@@ -361,10 +393,6 @@ ALWAYS_INLINE vec vsplit(vec x, vec *k)
 #endif
 
 /* ---- built from the above ------------------------------------------------------------------------------------------ */
-
-/* The order of the operands makes a nan in `a` come through. */
-ALWAYS_INLINE vec vmax(vec a, vec b) { return vselect(vless(a, b), b, a); }
-ALWAYS_INLINE vec vmin(vec a, vec b) { return vselect(vless(b, a), b, a); }
 
 /* To the nearest whole number, |x| < 2^(MANTISSA - 1). */
 ALWAYS_INLINE vec vround(vec x)
