@@ -1,7 +1,9 @@
 """What a fit records."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bpcore.frames import to_frame
 
@@ -29,11 +31,17 @@ class History(Mapping[str, list[Any]]):
     ['epoch', 'loss', 'learning_rate', 'seconds']
     """
 
-    def __init__(self, columns: dict[str, list[Any]]) -> None:
-        self._columns = columns
+    def __init__(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+        self._columns = dict(columns)
 
     def __getitem__(self, name: str) -> list[Any]:
-        return self._columns[name]
+        values = self._columns[name]
+        if isinstance(values, list):
+            return values
+        # millions of epochs take longer to list than to train, so only what is asked for is
+        listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        self._columns[name] = listed
+        return listed
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -60,7 +68,7 @@ class History(Mapping[str, list[Any]]):
         ImportError
             pandas is not installed.
         """
-        return to_frame(self._columns)
+        return to_frame(dict(self))
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses by epoch with matplotlib.

@@ -306,11 +306,11 @@ def _history(
     extra: dict[str, list[Any]],
 ) -> History:
     """Return the records of the first `epochs` epochs."""
-    columns = {"epoch": list(range(epochs)), "loss": losses[:epochs].tolist()}
+    columns: dict[str, Any] = {"epoch": range(epochs), "loss": losses[:epochs]}
     if validation_losses is not None:
-        columns["validation_loss"] = validation_losses[:epochs].tolist()
-    columns["learning_rate"] = rates[:epochs].tolist()
-    columns["seconds"] = seconds[:epochs].tolist()
+        columns["validation_loss"] = validation_losses[:epochs]
+    columns["learning_rate"] = rates[:epochs]
+    columns["seconds"] = seconds[:epochs]
     for name in sorted(extra):
         columns[name] = (extra[name] + [np.nan] * epochs)[:epochs]
     return History(columns)
