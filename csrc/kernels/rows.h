@@ -106,6 +106,13 @@ ALWAYS_INLINE void combine(vec *sum, const int count, const real *initial, const
     }
 }
 
+/* The same for rows of one vector, from the vector of what goes in: a lane is nearer than a load of what was just stored. */
+ALWAYS_INLINE vec combine_lanes(vec sum, vec in, int64_t n, const real *rows, int64_t stride)
+{
+    for (int64_t k = 0; k < n; k++, rows += stride) sum = vfma(vlane(in, k), vload(rows), sum);
+    return sum;
+}
+
 /* rows[k] = rows[k] + step (factor[k] row), for k < n: the gradient is rounded before it is used, as everywhere. `width` counts
  * what is left of the row, so that padding stays zero. */
 ALWAYS_INLINE void add_outer(real *rows, int64_t stride, const real *factor, int64_t n, const real *row, int64_t width,
@@ -146,28 +153,28 @@ ALWAYS_INLINE vec through_activation(const row_stage *s, int64_t at, vec slope)
     return slope * activation_df(s->activation, vload(s->before + at), vload(s->after + at), vset(s->parameter));
 }
 
-ALWAYS_INLINE void forward_stage(const row_stage *s, const int single)
+ALWAYS_INLINE void forward_stage(const row_stage *s, vec *carried, const int single)
 {
 #define FORWARD(at, count) forward_vectors(s, at, count)
     if (single) {
-        vec sum;
-        combine(&sum, 1, s->weight + s->n_in * s->out_stride, s->in, s->n_in, s->weight, s->out_stride);
+        const vec sum = combine_lanes(vload(s->weight + s->n_in * s->out_stride), *carried, s->n_in, s->weight, s->out_stride);
+        *carried = activation_f(s->activation, sum, vset(s->parameter));
         vstore(s->before, sum);
-        vstore(s->after, activation_f(s->activation, sum, vset(s->parameter)));
+        vstore(s->after, *carried);
         return;
     }
     IN_GROUPS(s->n_out, FORWARD);
     activation_forwards[s->activation](s->after, s->before, s->out_stride, s->parameter);
 }
 
-ALWAYS_INLINE void backward_stage(const row_stage *s, const int single)
+ALWAYS_INLINE void backward_stage(const row_stage *s, vec *carried, const int single)
 {
     const row_stage *below = s - 1;
 #define BACKWARD(at, count) backward_vectors(s, at, count)
     if (single) {
-        vec sum;
-        combine(&sum, 1, NULL, s->delta, s->n_out, s->transposed, s->in_stride);
-        vstore(below->delta, through_activation(below, 0, sum));
+        const vec sum = combine_lanes(vset(0), *carried, s->n_out, s->transposed, s->in_stride);
+        *carried = through_activation(below, 0, sum);
+        vstore(below->delta, *carried);
         return;
     }
     IN_GROUPS(s->n_in, BACKWARD);
@@ -249,9 +256,11 @@ ALWAYS_INLINE int update_by_row(const row_update *u, double *loss, const int sin
 {
     const row_stage *const first = u->stage, *const end = first + u->n_stages;
     const vec step = vset(u->step);
-    for (const row_stage *s = first; s < end; s++) forward_stage(s, single);
+    vec carried = vload_part(first->in, vpart_of(0, first->n_in)); /* of one vector: from stage to stage */
+    for (const row_stage *s = first; s < end; s++) forward_stage(s, &carried, single);
     *loss = row_loss(u, single);
-    for (const row_stage *s = end - 1; s > first; s--) backward_stage(s, single);
+    carried = vload(end[-1].delta);
+    for (const row_stage *s = end - 1; s > first; s--) backward_stage(s, &carried, single);
     if (!row_is_modest(u, single)) return 0;
     for (const row_stage *s = first; s < end; s++) update_stage(s, s > first, step, single);
     return 1;

@@ -6,6 +6,7 @@
  *   vkeep(v, part)                the other lanes become 0     vfma(a, b, c)      a b + c, rounded once where WIDTH > 1
  *   vless(a, b) -> vmask          false where either is nan    vselect(m, a, b)   m ? a : b
  *   vall(m)                       whether m holds in all lanes vfold(v)           the sum of the lanes, folded in halves
+ *   vlane(v, k)                   all lanes lane k of v, 0 <= k < WIDTH
  *   vsqrt(a)   vabs(a)   vsign_of(magnitude, sign)
  *   vmax(a, b) vmin(a, b)         a where either is nan, or they are equal
  *   vpow2(k + ROUNDER)            2^k for whole k in the range of normal exponents
@@ -96,6 +97,7 @@ ALWAYS_INLINE vec vset(real x) { return PD(set1)(x); }
 ALWAYS_INLINE vec vload(const real *p) { return PD(loadu)(p); }
 ALWAYS_INLINE void vstore(real *p, vec v) { PD(storeu)(p, v); }
 ALWAYS_INLINE part vpart(int64_t n) { return (part)((1u << n) - 1u); }
+ALWAYS_INLINE vec vlane(vec v, int64_t k) { return PD(permutexvar)(SET1_BITS(k), v); }
 #if BP_REAL_BITS == 64
 ALWAYS_INLINE vec vload_part(const real *p, part m) { return _mm512_maskz_loadu_pd(m, p); }
 ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { _mm512_mask_storeu_pd(p, m, v); }
@@ -206,6 +208,15 @@ ALWAYS_INLINE vec vsplit_exponent(__m256i biased)
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, SET1_BITS(EXPONENT_BIAS)));
 }
 #endif
+ALWAYS_INLINE vec vlane(vec v, int64_t k)
+{
+#if BP_REAL_BITS == 64 /* as pairs of halves: 2 k and 2 k + 1 */
+    const __m256i index = _mm256_add_epi32(SET1_BITS((uint64_t)k * 0x200000002u), SET1_BITS(0x100000000u));
+    return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(v), index));
+#else
+    return _mm256_permutevar8x32_ps(v, SET1_BITS(k));
+#endif
+}
 ALWAYS_INLINE vec vload_part(const real *p, part m) { return PD(maskload)(p, m); }
 ALWAYS_INLINE void vstore_part(real *p, vec v, part m) { PD(maskstore)(p, m, v); }
 ALWAYS_INLINE vec vkeep(vec v, part m) { return PD (and)(v, AS_REAL(m)); }
@@ -277,6 +288,12 @@ ALWAYS_INLINE vec vset(real x) { return NEON_F(vdupq_n)(x); }
 ALWAYS_INLINE vec vload(const real *p) { return NEON_F(vld1q)(p); }
 ALWAYS_INLINE void vstore(real *p, vec v) { NEON_F(vst1q)(p, v); }
 ALWAYS_INLINE part vpart(int64_t n) { return n; }
+ALWAYS_INLINE vec vlane(vec v, int64_t k)
+{
+    real lanes[WIDTH];
+    vstore(lanes, v);
+    return vset(lanes[k]);
+}
 ALWAYS_INLINE vec vload_part(const real *p, part n)
 {
     real lanes[WIDTH] = {0};
@@ -341,6 +358,7 @@ ALWAYS_INLINE vec vload(const real *p)
 }
 ALWAYS_INLINE void vstore(real *p, vec v) { *p = v; }
 ALWAYS_INLINE part vpart(int64_t n) { return n; }
+ALWAYS_INLINE vec vlane(vec v, int64_t k) { return k ? 0 : v; }
 ALWAYS_INLINE vec vload_part(const real *p, part n) { return n ? vload(p) : 0; }
 ALWAYS_INLINE void vstore_part(real *p, vec v, part n)
 {
