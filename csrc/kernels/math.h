@@ -14,20 +14,18 @@
 #define EXP_LOWEST -750.0 /* exp is 0 below and infinite above these, with room to round */
 #define EXP_HIGHEST 712.0
 #define EXPM1_LOWEST -40.0     /* exp(x) - 1 rounds to -1 below */
-#define TANH_HIGHEST 18.54     /* 2^n - 1 is exact up to it */
-#define TANH_IS_ONE 19.06      /* above; in between tanh is the number before 1 */
+#define TANH_HIGHEST 19.2      /* tanh rounds to 1 above */
 #define SIGMOID_FARTHEST 690.0 /* below minus this sigmoid is exp, above it is 1; and 2^n is normal up to it */
 #define NEARLY_ONE 0.9999983   /* halves the largest error of exp_parts.early */
 #define SOFTPLUS_HIGHEST 40.0  /* softplus is the identity above */
 #define SMALLEST_NORMAL 2.2250738585072014e-308
-/* (exp(r) - 1 - r) / r^2, |r| <= ln(2)/2; error of exp(r): 3.4e-18 */
-static const real EXP_POLY[] = {0.50000000000000127537,     0.16666666666666699093,   0.041666666666515301448,
-                                0.0083333333333071864191,   0.001388888894704982239,  0.00019841269917427040207,
-                                0.000024801489904184238007, 2.7557216259619033458e-6, 2.7631294839477390668e-7,
-                                2.5117874648281133903e-8};
-/* 2 (atanh(s)/s - 1) / z with z = s^2 <= 0.04; relative error 3.1e-17 / z */
-static const real LOG_POLY[] = {0.66666666666672930382, 0.39999999996042040766, 0.28571429416723129611, 0.2222213675362501723,
-                                0.18186427552416866531, 0.15248760350778016722, 0.15379283727371638914};
+/* (exp(r) - 1 - r) / r^2, |r| <= ln(2)/2; relative errors: of exp(r) 8.0e-18, of exp(r) - 1 2.0e-17 */
+static const real EXP_POLY[] = {0.5000000000000006,    0.16666666666666669,    0.04166666666657298,    0.008333333333328918,
+                                0.0013888888932688684, 0.00019841269863720817, 2.4801504005046098e-05, 2.7557270100453612e-06,
+                                2.762651788886381e-07, 2.5099078346076103e-08};
+/* 2 (atanh(s)/s - 1) / z with z = s^2 <= 0.04; error 1e-18 / z */
+static const real LOG_POLY[] = {0.666666666666666,   0.4000000000005798,  0.28571428555525236, 0.22222224329804446,
+                                0.18181663921962327, 0.15391174632191687, 0.13172560863169577, 0.13849982675863995};
 /* (1 + a) exp(a^2/2) Phi(-a) in t = (a - 4)/(a + 4), 0 <= a <= 39; relative error 5.4e-17 */
 #define TAIL_CENTRE 4.0
 #define TAIL_FARTHEST 39.0
@@ -47,16 +45,15 @@ static const real TAIL_POLY[] = {
 #define EXP_LOWEST -106.0f
 #define EXP_HIGHEST 90.0f
 #define EXPM1_LOWEST -20.0f
-#define TANH_HIGHEST 8.49f
-#define TANH_IS_ONE 9.01f
+#define TANH_HIGHEST 9.1f
 #define SIGMOID_FARTHEST 80.0f
 #define NEARLY_ONE 0.9996f
 #define SOFTPLUS_HIGHEST 20.0f
 #define SMALLEST_NORMAL 1.17549435e-38f
-/* error 3.2e-9 */
-static const real EXP_POLY[] = {0.50000000952f, 0.166665187823f, 0.0416662059771f, 0.00836889640305f, 0.00139504763094f};
-/* error 5.8e-9 / z */
-static const real LOG_POLY[] = {0.666669517105f, 0.399573872437f, 0.303699718432f};
+/* errors 5.6e-9 and 1.4e-8 */
+static const real EXP_POLY[] = {0.5f, 0.166665420f, 0.0416665189f, 0.00836676732f, 0.00139283179f};
+/* error 1.9e-10 / z */
+static const real LOG_POLY[] = {0.666666627f, 0.400008738f, 0.285064608f, 0.241084367f};
 /* in t = (a - 3.5)/(a + 3.5), 0 <= a <= 14.5; relative error 4.7e-9 */
 #define TAIL_CENTRE 3.5f
 #define TAIL_FARTHEST 14.5f
@@ -81,18 +78,18 @@ ALWAYS_INLINE vec vpoly(const real *coefficient, int n, vec x)
 
 /* exp(x) = 2^n (1 + r + r^2 poly) (1 + rest), where x = n ln 2 + r + rest and |r| <= ln(2)/2. */
 typedef struct exp_parts {
-    vec shifted; /* n + ROUNDER */
+    vec shifted; /* n + SHIFTER, or as much less as it was told */
     vec r;       /* exact */
     vec rest;    /* what n ln 2 is beyond n LN2, at most 2^-45 (2^-21 in float32) */
     vec square, poly;
     vec early; /* the first terms of poly: 4 (2 in float32), for what may be rough but must be known soon */
 } exp_parts;
 
-/* `shifted` is the product of x and LOG2_E, plus ROUNDER: the whole number n is in its last bits. */
-ALWAYS_INLINE exp_parts exp_split(vec x, vec shifted)
+/* `shifted` is x LOG2_E + shifter, and so its last bits are n plus those of shifter. */
+ALWAYS_INLINE exp_parts exp_split(vec x, vec shifted, real shifter)
 {
     exp_parts e;
-    const vec n = shifted - vset(ROUNDER);
+    const vec n = shifted - vset(shifter);
     e.shifted = shifted;
 #if WIDTH > 1
     e.r = vfma(n, vset(-LN2), x);
@@ -127,7 +124,7 @@ ALWAYS_INLINE vec exp_mantissa(const exp_parts *e, vec *tail)
 ALWAYS_INLINE vec exp_v(vec x)
 {
     const vec bounded = vmax(vmin(x, vset(EXP_HIGHEST)), vset(EXP_LOWEST));
-    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(ROUNDER)));
+    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(SHIFTER)), SHIFTER);
     vec tail, lead = exp_mantissa(&e, &tail);
     return vscale(lead + tail, e.shifted);
 }
@@ -136,47 +133,44 @@ ALWAYS_INLINE vec exp_v(vec x)
 ALWAYS_INLINE vec expm1_negative_v(vec x)
 {
     const vec bounded = vmax(x, vset(EXPM1_LOWEST));
-    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(ROUNDER)));
+    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(SHIFTER)), SHIFTER);
     const vec p = e.r + vfma(e.poly, e.square, e.rest * (vset(1) + e.r)), scale = vpow2(e.shifted);
     return vfma(scale, p, scale - vset(1));
 }
 
 /* lead + rest + log(1 + f + low), -0.3 < f <= 0.5, low below a rounding of f; lead is 0 or not less than |f|. */
-ALWAYS_INLINE vec add_log(vec lead, vec rest, vec f, vec low)
+ALWAYS_INLINE vec add_log(vec lead, vec rest, vec f, vec twice_low)
 {
-    const vec s = f / (vset(2) + f); /* log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + z poly)) */
-    const vec z = s * s, half_square = vset(C(0.5)) * f * f;
+    const vec s = f / (vset(2) + f), z = s * s; /* log(1 + f) = 2 atanh(s) = f - s (f - z poly) */
     const vec sum = lead + f;
-    rest = rest + (f - (sum - lead)); /* what the sum lost */
-    const vec shrink = vset(1) - s;   /* 1 / (1 + f) = (1 - s)^2 nearly */
-    rest = vfma(low * shrink, shrink, rest);
-    return sum + (vfma(s, vfma(z, VPOLY(LOG_POLY, z), half_square), rest) - half_square);
+    rest = rest + (f - (sum - lead));               /* what the sum lost */
+    rest = vfma(twice_low, vset(C(0.5)) - s, rest); /* 1 / (1 + f) is 1 - 2s nearly */
+    return sum + vfma(-s, vfma(-z, VPOLY(LOG_POLY, z), f), rest);
 }
 
-/* log(u + c) for u positive and normal, or nan where c is; |c| at most half a unit in the last place of u. */
+/* log(u + c) for u positive and normal, |c| at most half a unit in the last place of u; nan where c is. */
 ALWAYS_INLINE vec log_v(vec u, vec c)
 {
-    vec k;
-    const vec f = vsplit(u, &k) - vset(1);
-    const vec scale = vpow2(vset(ROUNDER) - vmin(k, vset(EXPONENT_BIAS - 1))); /* c is as good as 0 above */
+    vec k, scale;
+    const vec f = vsplit(u, &k, &scale) - vset(1);
     return add_log(k * vset(LN2_HIGH), k * vset(LN2_LOW), f, c * scale);
 }
 
 /* log(1 + x) for finite x > -1. */
 ALWAYS_INLINE vec log1p_finite_v(vec x)
 {
-    vec u = vset(1) + x;
-    vec back = u - vset(1);
-    vec c = (vset(1) - (u - back)) + (x - back); /* 1 + x = u + c exactly (Knuth's two-sum) */
-    return log_v(u, c);
+    const vec one = vset(1), u = one + x;
+    return log_v(u, vmin(x, one) - (u - vmax(x, one))); /* 1 + x is the sum of the two exactly */
 }
 
 ALWAYS_INLINE vec log1p_v(vec x)
 {
-    const real infinity = (real)INFINITY;
-    vec y = vselect(vless(x, vset(infinity)), log1p_finite_v(x), x);
-    y = vselect(vless(vabs(vset(1) + x), vset(SMALLEST_NORMAL)), vset(-infinity), y);
-    y = vselect(vless(x, vset(-1)), vset((real)NAN), y);
+    vec y = log1p_finite_v(x);
+    if (vany(vless(vset(REAL_MAX), x)) || vany(vless(vset(1) + x, vset(SMALLEST_NORMAL)))) {
+        y = vselect(vless(vset(REAL_MAX), x), x, y);
+        y = vselect(vless(vset(1) + x, vset(SMALLEST_NORMAL)), vset(-(real)INFINITY), y);
+        y = vselect(vless(x, vset(-1)), vset((real)NAN), y);
+    }
     return vsign_of(y, x);
 }
 
@@ -184,7 +178,7 @@ ALWAYS_INLINE vec log1p_v(vec x)
 ALWAYS_INLINE vec sigmoid_v(vec x)
 {
     const vec one = vset(1);
-    const exp_parts e = exp_split(-x, vfma(x, vset(-LOG2_E), vset(ROUNDER)));
+    const exp_parts e = exp_split(-x, vfma(x, vset(-LOG2_E), vset(SHIFTER)), SHIFTER);
     const vec scale = vpow2(e.shifted), scaled_square = scale * e.square;
     const vec start = one + scale, lead = vfma(scale, e.r, start);
     const vec rough = vfma(scaled_square, e.early, lead);
@@ -202,37 +196,37 @@ ALWAYS_INLINE vec sigmoid_v(vec x)
     return y;
 }
 
-/* -t / (2 + t) for t = exp(-2|x|) - 1 */
+/* -t / (1 + t) for t = (exp(-2|x|) - 1) / 2 */
 ALWAYS_INLINE vec tanh_v(vec x)
 {
-    const vec size = vabs(x), a = vmin(size, vset(TANH_HIGHEST));
-    const exp_parts e = exp_split(a * vset(-2), vfma(a, vset(-2 * LOG2_E), vset(ROUNDER)));
-    const vec scale = vpow2(e.shifted), start = scale - vset(1), lead = vfma(scale, e.r, start);
-    vec low = vfma(scale, e.r, start - lead); /* what rounding took from lead */
+    const vec a = vmin(vabs(x), vset(TANH_HIGHEST));
+    const real shifter = SHIFTER - 1; /* 2^n is halved already */
+    const vec shifted = vfma(a, vset(-2 * LOG2_E), vset(shifter));
+    const exp_parts e = exp_split(a * vset(-2), vmax(shifted, vset(shifter - (MANTISSA + 1))), shifter);
+    const vec scale = vpow2(e.shifted), start = scale - vset(C(0.5));
+    const vec p = vfma(e.square, e.poly, e.r), t = vfma(scale, p, start);
+    vec p_low = vfma(e.square, e.poly, e.r - p); /* what rounding took from p, and then from t */
 #if BP_REAL_BITS == 64
-    low = vfma(e.rest, lead + vset(1), low); /* in float32 it is too small to matter */
+    p_low = vfma(e.rest, vset(1) + p, p_low); /* in float32 it is too small to matter */
 #endif
-    const vec tail = vfma(scale * e.square, e.poly, low);
-    const vec t = lead + tail, t_low = tail - (t - lead);
-    const vec d = vset(2) + t, d_low = (t - (d - vset(2))) + t_low;
-    vec y = t / d;
-    const vec left = vfma(-y, d, t) + vfma(-y, d_low, t_low);
-    y = vfma(left, vfma(y, vset(C(-0.5)), vset(C(0.5))), y); /* 1 / d is (1 - y) / 2 */
-    return vsign_of(vselect(vless(vset(TANH_IS_ONE), size), vset(1), y), x);
+    const vec t_low = vfma(scale, p_low, vfma(scale, p, start - t));
+    const vec y = t / (vset(1) + t), inverse = vset(1) - y;    /* of 1 + t */
+    const vec left = vfma(t_low, inverse, vfma(-y, t, t - y)); /* t - y (1 + t), and the same of t_low */
+    return vsign_of(vfma(left, inverse, y), x);
 }
 
 /* log(1 + exp(-a)) + positive, for a >= 0. */
 ALWAYS_INLINE vec log1p_exp_v(vec a, vec positive)
 {
     const vec bounded = -vmin(a, vset(-EXP_LOWEST));
-    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(ROUNDER)));
+    const exp_parts e = exp_split(bounded, vfma(bounded, vset(LOG2_E), vset(SHIFTER)), SHIFTER);
     vec tail;
     const vec lead = exp_mantissa(&e, &tail), mantissa = lead + tail;
     const vec t = vscale(mantissa, e.shifted), t_low = vscale(tail - (mantissa - lead), e.shifted);
     const vmask small = vless(t, vset(C(0.5))); /* else log(1 + t) = log 2 + log((1 + t) / 2) */
     const vec half = vselect(small, vset(1), vset(C(0.5))), log2 = vselect(small, vset(0), vset(LN2));
     const vec sum = log2 + positive, low = positive - (sum - log2);
-    return add_log(sum, low + vselect(small, vset(0), vset(LN2_REST)), vfma(t, half, half - vset(1)), t_low * half);
+    return add_log(sum, low + vselect(small, vset(0), vset(LN2_REST)), vfma(t, half, half - vset(1)), t_low * (half + half));
 }
 
 /* log(1 + exp(x)). */

@@ -9,9 +9,10 @@
  *   vlane(v, k)                   all lanes lane k of v, 0 <= k < WIDTH
  *   vsqrt(a)   vabs(a)   vsign_of(magnitude, sign)
  *   vmax(a, b) vmin(a, b)         a where either is nan, or they are equal
- *   vpow2(k + ROUNDER)            2^k for whole k in the range of normal exponents
- *   vscale(x, k + ROUNDER)        x 2^k rounded once, |k| at most twice that range    vany(m)    whether any lane is true
- *   vsplit(x, &k)                 m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal
+ *   vpow2(k + SHIFTER)            2^k for whole k in the range of normal exponents
+ *   vscale(x, k + SHIFTER)        x 2^k rounded once, |k| at most twice that range    vany(m)    whether any lane is true
+ *   vsplit(x, &k, &scale)         m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal; scale is 2^(1-k),
+ *                                 or 0 for the largest k
  */
 #ifndef BP_SIMD_H
 #define BP_SIMD_H
@@ -64,6 +65,8 @@ typedef uint32_t bits;
 #define C(x) ((float)(x))
 #endif
 
+/* Added to a whole number k it leaves the exponent field of 2^k in the last bits. */
+#define SHIFTER (ROUNDER + EXPONENT_BIAS)
 #define BITS_OF_ONE ((bits)EXPONENT_BIAS << MANTISSA)
 
 /* ---- AVX-512 ------------------------------------------------------------------------------------------------------- */
@@ -140,18 +143,16 @@ ALWAYS_INLINE vec vabs(vec a) { return PD(abs)(a); }
 ALWAYS_INLINE vec vmax(vec a, vec b) { return PD(max)(b, a); }
 ALWAYS_INLINE vec vmin(vec a, vec b) { return PD(min)(b, a); }
 ALWAYS_INLINE int vany(vmask m) { return m != 0; }
-ALWAYS_INLINE vec vpow2(vec shifted)
-{
-    /* the low bits of the rounder's mantissa hold k */
-    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(shifted), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
-}
-ALWAYS_INLINE vec vscale(vec x, vec shifted) { return PD(scalef)(x, shifted - vset(ROUNDER)); }
-ALWAYS_INLINE vec vsplit(vec x, vec *k)
+ALWAYS_INLINE vec vpow2(vec shifted) { return AS_REAL(EPI(slli)(AS_BITS(shifted), MANTISSA)); }
+ALWAYS_INLINE vec vscale(vec x, vec shifted) { return PD(scalef)(x, shifted - vset(SHIFTER)); }
+ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
 {
     __m512i biased = EPI(srli)(EPI(add)(AS_BITS(x), SET1_BITS(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
     __m512i exponent = EPI(sub)(biased, SET1_BITS(EXPONENT_BIAS));
+    __m512i shift = EPI(slli)(exponent, MANTISSA);
     *k = TO_REAL(exponent);
-    return AS_REAL(EPI(sub)(AS_BITS(x), EPI(slli)(exponent, MANTISSA)));
+    *scale = AS_REAL(EPI(sub)(AS_BITS(vset(2)), shift));
+    return AS_REAL(EPI(sub)(AS_BITS(x), shift));
 }
 
 /* ---- AVX2 ---------------------------------------------------------------------------------------------------------- */
@@ -233,20 +234,19 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 ALWAYS_INLINE vec vmax(vec a, vec b) { return PD(max)(b, a); }
 ALWAYS_INLINE vec vmin(vec a, vec b) { return PD(min)(b, a); }
 ALWAYS_INLINE int vany(vmask m) { return PD(movemask)(m) != 0; }
-ALWAYS_INLINE vec vpow2(vec shifted)
-{
-    return AS_REAL(EPI(slli)(EPI(add)(AS_BITS(shifted), SET1_BITS(EXPONENT_BIAS)), MANTISSA));
-}
+ALWAYS_INLINE vec vpow2(vec shifted) { return AS_REAL(EPI(slli)(AS_BITS(shifted), MANTISSA)); }
 ALWAYS_INLINE vec vscale(vec x, vec shifted)
 {
-    __m256i half = EPI(srli)(AS_BITS(shifted), 1); /* k/2 in the low bits */
-    return x * vpow2(AS_REAL(half)) * vpow2(AS_REAL(EPI(sub)(AS_BITS(shifted), half)));
+    __m256i both = EPI(add)(AS_BITS(shifted), SET1_BITS(EXPONENT_BIAS)), half = EPI(srli)(both, 1);
+    return x * vpow2(AS_REAL(half)) * vpow2(AS_REAL(EPI(sub)(both, half)));
 }
-ALWAYS_INLINE vec vsplit(vec x, vec *k)
+ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
 {
     __m256i biased = EPI(srli)(EPI(add)(AS_BITS(x), SET1_BITS(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
+    __m256i shift = EPI(slli)(EPI(sub)(biased, SET1_BITS(EXPONENT_BIAS)), MANTISSA);
     *k = vsplit_exponent(biased);
-    return AS_REAL(EPI(sub)(AS_BITS(x), EPI(slli)(EPI(sub)(biased, SET1_BITS(EXPONENT_BIAS)), MANTISSA)));
+    *scale = AS_REAL(EPI(sub)(AS_BITS(vset(2)), shift));
+    return AS_REAL(EPI(sub)(AS_BITS(x), shift));
 }
 
 /* ---- NEON (AArch64) ------------------------------------------------------------------------------------------------ */
@@ -325,21 +325,20 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 ALWAYS_INLINE vec vmax(vec a, vec b) { return vselect(vless(a, b), b, a); }
 ALWAYS_INLINE vec vmin(vec a, vec b) { return vselect(vless(b, a), b, a); }
 ALWAYS_INLINE int vany(vmask m) { return vmaxvq_u32(AS_WORDS(m)) != 0; }
-ALWAYS_INLINE vec vpow2(vec shifted)
-{
-    return AS_REAL(NEON_U(vshlq_n)(NEON_U(vaddq)(AS_BITS(shifted), NEON_U(vdupq_n)(EXPONENT_BIAS)), MANTISSA));
-}
+ALWAYS_INLINE vec vpow2(vec shifted) { return AS_REAL(NEON_U(vshlq_n)(AS_BITS(shifted), MANTISSA)); }
 ALWAYS_INLINE vec vscale(vec x, vec shifted)
 {
-    vmask half = NEON_U(vshrq_n)(AS_BITS(shifted), 1); /* k/2 in the low bits */
-    return x * vpow2(AS_REAL(half)) * vpow2(AS_REAL(NEON_U(vsubq)(AS_BITS(shifted), half)));
+    vmask both = NEON_U(vaddq)(AS_BITS(shifted), NEON_U(vdupq_n)(EXPONENT_BIAS)), half = NEON_U(vshrq_n)(both, 1);
+    return x * vpow2(AS_REAL(half)) * vpow2(AS_REAL(NEON_U(vsubq)(both, half)));
 }
-ALWAYS_INLINE vec vsplit(vec x, vec *k)
+ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
 {
     vmask biased = NEON_U(vshrq_n)(NEON_U(vaddq)(AS_BITS(x), NEON_U(vdupq_n)(BITS_OF_ONE - BITS_OF_SQRT_HALF)), MANTISSA);
     vmask exponent = NEON_U(vsubq)(biased, NEON_U(vdupq_n)(EXPONENT_BIAS));
+    vmask shift = NEON_U(vshlq_n)(exponent, MANTISSA);
     *k = TO_REAL(exponent);
-    return AS_REAL(NEON_U(vsubq)(AS_BITS(x), NEON_U(vshlq_n)(exponent, MANTISSA)));
+    *scale = AS_REAL(NEON_U(vsubq)(AS_BITS(vset(2)), shift));
+    return AS_REAL(NEON_U(vsubq)(AS_BITS(x), shift));
 }
 
 /* ---- generic: one lane, any C11 compiler -------------------------------------------------------------------------- */
@@ -396,17 +395,19 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 ALWAYS_INLINE vec vmax(vec a, vec b) { return a < b ? b : a; }
 ALWAYS_INLINE vec vmin(vec a, vec b) { return b < a ? b : a; }
 ALWAYS_INLINE int vany(vmask m) { return m; }
-ALWAYS_INLINE vec vpow2(vec shifted) { return real_of((bits_of(shifted) + EXPONENT_BIAS) << MANTISSA); }
+ALWAYS_INLINE vec vpow2(vec shifted) { return real_of(bits_of(shifted) << MANTISSA); }
 ALWAYS_INLINE vec vscale(vec x, vec shifted)
 {
-    bits half = bits_of(shifted) >> 1; /* k/2 in the low bits */
-    return x * vpow2(real_of(half)) * vpow2(real_of(bits_of(shifted) - half));
+    bits both = bits_of(shifted) + EXPONENT_BIAS, half = both >> 1;
+    return x * vpow2(real_of(half)) * vpow2(real_of(both - half));
 }
-ALWAYS_INLINE vec vsplit(vec x, vec *k)
+ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
 {
     bits biased = (bits_of(x) + (BITS_OF_ONE - BITS_OF_SQRT_HALF)) >> MANTISSA;
+    bits shift = (biased - EXPONENT_BIAS) << MANTISSA;
     *k = (real)(int)biased - (real)EXPONENT_BIAS;
-    return real_of(bits_of(x) - ((biased - EXPONENT_BIAS) << MANTISSA));
+    *scale = real_of(bits_of(2) - shift);
+    return real_of(bits_of(x) - shift);
 }
 #endif
 

@@ -1,5 +1,5 @@
-/* Functions and activations: ragged sizes, memory that ends where the array ends, in place, derivatives. Their values are
- * compared with formulas by the tests in Python. */
+/* Functions and activations: ragged sizes, memory that ends where the array ends, in place, derivatives. Activations'
+ * values are compared with formulas by the tests in Python. */
 #include "check.h"
 
 enum { LONGEST = 40 };
@@ -57,6 +57,57 @@ TEST(nan_goes_through)
         }
 }
 
+/* exp, log1p, tanh, sigmoid and softplus of x, in more digits than a float64 has where long double has them. */
+static long double exact(int function, long double x)
+{
+    switch (function) {
+        case BP_FUNCTION_exp: return expl(x);
+        case BP_FUNCTION_log1p: return log1pl(x);
+        case BP_FUNCTION_tanh: return tanhl(x);
+        case BP_FUNCTION_sigmoid: return 1 / (1 + expl(-x));
+        default: return log1pl(expl(-fabsl(x))) + (x > 0 ? x : 0);
+    }
+}
+
+/* The unit in the last place of a number that the dtype can hold, or nearly. */
+static long double unit_of(const setting *s, long double value)
+{
+    const int wide = s->dtype == BP_FLOAT64, lowest = wide ? -1074 : -149;
+    int exponent;
+    (void)frexpl(value, &exponent);
+    exponent -= wide ? 53 : 24;
+    return ldexpl(1, exponent < lowest ? lowest : exponent);
+}
+
+/* Below one unit with fma; tests/accuracy tries all float32 numbers. */
+static void check_accuracy(const setting *s, int function, double low, double high, double bound)
+{
+    enum { N = 20000 };
+    void *x = random_reals(s, N, low, high, (uint64_t)function), *y = reals(s, N);
+    s->kernels->function((bp_function)function, y, x, N);
+    for (int64_t i = 0; i < N; i++) {
+        const long double expected = exact(function, (long double)get(s->dtype, x, i));
+        const double error = (double)(((long double)get(s->dtype, y, i) - expected) / unit_of(s, expected));
+        CHECK_NEAR(error, 0, bound, i);
+    }
+    release(x);
+    release(y);
+}
+
+TEST(functions_are_right_to_one_unit)
+{
+    const double finite = s->dtype == BP_FLOAT64 ? 708 : 87, all = s->dtype == BP_FLOAT64 ? 744 : 103;
+    const double bound = s->level == BP_LEVEL_generic ? 1.5 : 1; /* generic has no fma to keep what rounding takes */
+    const double reference = sizeof(long double) > sizeof(double) || s->dtype == BP_FLOAT32 ? 0 : 0.5;
+    for (int function = 0; function < BP_N_FUNCTIONS; function++) {
+        const int logarithm = function == BP_FUNCTION_log1p;
+        check_accuracy(s, function, -0.99, 0.99, bound + reference);
+        check_accuracy(s, function, -1e-3, 1e-3, bound + reference);
+        check_accuracy(s, function, logarithm ? -0.5 : -20, 20, bound + reference);
+        check_accuracy(s, function, logarithm ? 0 : -all, finite, bound + reference);
+    }
+}
+
 /* f'(x) from differences of the float64 kernel, to about 1e-10. */
 static double slope_of(bp_activation kind, double x)
 {
@@ -95,4 +146,4 @@ TEST(derivatives_on_ragged_sizes)
 }
 
 const test_case elementwise_tests[] = {CASE(functions_and_activations_on_ragged_sizes), CASE(nan_goes_through),
-                                       CASE(derivatives_on_ragged_sizes), END_OF_CASES};
+                                       CASE(functions_are_right_to_one_unit), CASE(derivatives_on_ragged_sizes), END_OF_CASES};
