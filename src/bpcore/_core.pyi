@@ -74,6 +74,9 @@ class Plan:
     @property
     def rows_kept(self) -> int: ...
     def predict(self, parameters: NDArray[Any], x: NDArray[Any], out: NDArray[Any]) -> None: ...
+    def predict_plain(
+        self, parameters: NDArray[Any], x: Any, out: Any
+    ) -> NDArray[Any] | None: ...
     def forward(
         self,
         parameters: NDArray[Any],

@@ -152,6 +152,13 @@ cdef void *data_of(cnp.ndarray array, bp_dtype dtype, int64_t size, bint writeab
     return cnp.PyArray_DATA(array)
 
 
+cdef bint apart(cnp.ndarray a, cnp.ndarray b):
+    """Whether no byte belongs to both of two contiguous arrays."""
+    cdef char *start_a = cnp.PyArray_BYTES(a)
+    cdef char *start_b = cnp.PyArray_BYTES(b)
+    return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
+
+
 cdef int need_matrix(cnp.ndarray array) except -1:
     if cnp.PyArray_NDIM(array) != 2:
         raise ValueError("expected a matrix")
@@ -506,6 +513,16 @@ cdef class Plan:
             self.training = Workspace(self, n_rows, True)
         return self.training
 
+    cdef int run(self, void *parameters, const bp_array *x, void *y) except -1:
+        """Fill y with the outputs for x."""
+        cdef Workspace w = self.borrow(x.n_rows)
+        if x.n_rows * self.work_a_row < SMALL_WORK:
+            bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, parameters, x)
+        else:
+            with nogil:
+                bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, parameters, x)
+        return self.give_back(w)
+
     def predict(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray out not None):
         """Fill `out` (n, n_out) with the network's outputs for `x` (n, n_in), of any layout."""
         cdef bp_array described
@@ -513,14 +530,38 @@ cdef class Plan:
         describe(&described, x, -1, bp_plan_n_in(self.plan))
         if described.dtype == BP_INT64:
             raise TypeError("expected floats")
-        cdef void *y = data_of(out, self.dtype, described.n_rows * bp_plan_n_out(self.plan), True)
-        cdef Workspace w = self.borrow(described.n_rows)
-        if described.n_rows * self.work_a_row < SMALL_WORK:
-            bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, p, &described)
-        else:
-            with nogil:
-                bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, p, &described)
-        self.give_back(w)
+        self.run(p, &described, data_of(out, self.dtype, described.n_rows * bp_plan_n_out(self.plan), True))
+
+    def predict_plain(self, cnp.ndarray parameters not None, x, out):
+        """Return the outputs for `x`, in `out` unless that is None; or None, and nothing is done, unless all is plain.
+
+        Plain is an ndarray, no subclass, of the plan's dtype, in C order, and of the right shape with at least one row; `out`
+        must be writeable and share no memory with `x`. Whatever else is right, or wrong, and how, is for Python to find out.
+        """
+        cdef int64_t n
+        cdef bp_array described
+        if not self.is_plain(x, bp_plan_n_in(self.plan)):
+            return None
+        n = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
+        if out is None:
+            out = cnp.PyArray_EMPTY(2, [n, bp_plan_n_out(self.plan)], cnp.PyArray_TYPE(<cnp.ndarray>x), 0)
+        elif not (self.is_plain(out, bp_plan_n_out(self.plan)) and cnp.PyArray_DIM(<cnp.ndarray>out, 0) == n
+                  and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) and apart(<cnp.ndarray>x, <cnp.ndarray>out)):
+            return None
+        describe(&described, <cnp.ndarray>x, -1, -1)
+        self.run(self.flat(parameters), &described, cnp.PyArray_DATA(<cnp.ndarray>out))
+        return out
+
+    cdef bint is_plain(self, array, int64_t n_columns):
+        cdef int expected = cnp.NPY_FLOAT64 if self.dtype == BP_FLOAT64 else cnp.NPY_FLOAT32
+        return (
+            cnp.PyArray_CheckExact(array)
+            and cnp.PyArray_TYPE(<cnp.ndarray>array) == expected
+            and cnp.PyArray_NDIM(<cnp.ndarray>array) == 2
+            and cnp.PyArray_DIM(<cnp.ndarray>array, 0) > 0
+            and cnp.PyArray_DIM(<cnp.ndarray>array, 1) == n_columns
+            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
+        )
 
     def forward(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray out not None, bint training,
                 uint64_t dropout_key):

@@ -60,6 +60,13 @@ class Passes:
         array([[3.],
                [2.]])
         """
+        y = self._plan.predict_plain(self._parameters, X, out)
+        return self._predict_any(X, out) if y is None else y
+
+    __call__ = predict
+
+    def _predict_any(self, X: "ArrayLike", out: np.ndarray | None) -> np.ndarray:
+        """As `predict`, whatever the form of the arrays."""
         X = self._inputs(X)
         if out is None:
             out = np.empty((X.shape[0], self.n_out), self.dtype)
@@ -67,8 +74,6 @@ class Passes:
             X = self._check_out(out, X)
         self._plan.predict(self._parameters, X, out)
         return out
-
-    __call__ = predict
 
     def _inputs(self, X: "ArrayLike") -> np.ndarray:
         X = as_matrix(X, "X", self.n_in)
