@@ -152,11 +152,34 @@ cdef void *data_of(cnp.ndarray array, bp_dtype dtype, int64_t size, bint writeab
     return cnp.PyArray_DATA(array)
 
 
-cdef bint apart(cnp.ndarray a, cnp.ndarray b):
-    """Whether no byte belongs to both of two contiguous arrays."""
-    cdef char *start_a = cnp.PyArray_BYTES(a)
-    cdef char *start_b = cnp.PyArray_BYTES(b)
-    return start_a + cnp.PyArray_NBYTES(a) <= start_b or start_b + cnp.PyArray_NBYTES(b) <= start_a
+cdef bint extent(cnp.ndarray array, char **first, char **end):
+    """Where the bytes of an array of any layout begin and end; false if it has none."""
+    cdef int i
+    cdef int64_t span
+    first[0] = cnp.PyArray_BYTES(array)
+    end[0] = first[0] + cnp.PyArray_ITEMSIZE(array)
+    for i in range(cnp.PyArray_NDIM(array)):
+        if array.shape[i] == 0:
+            return False
+        span = (array.shape[i] - 1) * array.strides[i]
+        if span < 0:
+            first[0] += span
+        else:
+            end[0] += span
+    return True
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
+    cdef char *first_a
+    cdef char *end_a
+    cdef char *first_b
+    cdef char *end_b
+    return extent(a, &first_a, &end_a) and extent(b, &first_b, &end_b) and first_a < end_b and first_b < end_a
+
+
+def may_overlap(cnp.ndarray a not None, cnp.ndarray b not None):
+    """Return False if the bytes of one array end before those of the other begin."""
+    return overlap(a, b)
 
 
 cdef int need_matrix(cnp.ndarray array) except -1:
@@ -207,10 +230,10 @@ cdef int check(bp_status status) except -1:
     raise ValueError(message)
 
 
-def find_unfit(cnp.ndarray array not None, str dtype):
+def find_unfit(cnp.ndarray array not None, cnp.dtype dtype not None):
     """Return (row, column) of the first element that is nan, infinite or too large for `dtype`, or None."""
     cdef bp_array described
-    cdef bp_dtype to = dtype_named(dtype)
+    cdef bp_dtype to = BP_FLOAT32 if dtype.itemsize == 4 else BP_FLOAT64
     cdef int64_t row = 0, column = 0
     cdef int found
     describe(&described, array, -1, -1)
@@ -546,7 +569,7 @@ cdef class Plan:
         if out is None:
             out = cnp.PyArray_EMPTY(2, [n, bp_plan_n_out(self.plan)], cnp.PyArray_TYPE(<cnp.ndarray>x), 0)
         elif not (self.is_plain(out, bp_plan_n_out(self.plan)) and cnp.PyArray_DIM(<cnp.ndarray>out, 0) == n
-                  and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) and apart(<cnp.ndarray>x, <cnp.ndarray>out)):
+                  and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) and not overlap(<cnp.ndarray>x, <cnp.ndarray>out)):
             return None
         describe(&described, <cnp.ndarray>x, -1, -1)
         self.run(self.flat(parameters), &described, cnp.PyArray_DATA(<cnp.ndarray>out))
