@@ -8,7 +8,7 @@ import pytest
 from test_copies import everything, small
 
 import bpcore
-from bpcore import Dense
+from bpcore import Dense, _core
 
 ROWS = 23
 
@@ -281,6 +281,73 @@ def test_out_may_overlap_the_inputs(n, n_out, dtype, rng, level):
         assert np.shares_memory(given, out)
         net.predict(given, out=out)
         np.testing.assert_array_equal(out, expected)
+
+
+def test_overlap_is_found_by_where_arrays_begin_and_end(rng):
+    memory = np.zeros((9, 8, 7))
+
+    def part():
+        """A view of any layout, an empty one and a transposed one included."""
+        ends = [sorted(rng.integers(0, n + 1, 2)) for n in memory.shape]
+        step = tuple(slice(a, b, rng.integers(1, 4)) for a, b in ends)
+        view = memory[step][tuple(slice(None, None, rng.choice([-1, 1])) for _ in ends)]
+        return view.transpose(rng.permutation(3))
+
+    found = set()
+    for _ in range(3000):
+        a, b = part(), part()
+        found.add(_core.may_overlap(a, b))
+        assert _core.may_overlap(a, b) == np.may_share_memory(a, b)
+    assert found == {False, True}
+
+
+@pytest.mark.parametrize("n", [1, 50])
+def test_what_is_plain_is_predicted_at_once(n, dtype, rng):
+    """The way for plain arrays leaves all else alone, and gives what the way for others gives."""
+    net = bpcore.mlp([4, 7, 4], rng=0, dtype=dtype)
+    x = rng.normal(size=(n, 4)).astype(dtype)
+    expected = net.predict(np.repeat(x, 2, axis=1)[:, ::2])
+    other = np.float32 if dtype == np.float64 else np.float64
+
+    def plain(x, out=None):
+        return net._plan.predict_plain(net.parameters, x, out)
+
+    out = np.full((n, 4), 9, dtype)
+    assert plain(x, out) is out
+    fresh = plain(x)
+    assert fresh is not plain(x) and fresh.flags.owndata and fresh.dtype is dtype
+    for y in (out, fresh, net.predict(x), net(x)):
+        np.testing.assert_array_equal(y, expected)
+    out[...] = 9
+    unaligned = np.zeros(x.nbytes + 1, "u1")[1:].view(dtype).reshape(x.shape)
+    fixed = out.copy()
+    fixed.flags.writeable = False
+    swapped = x.astype(dtype.newbyteorder())
+    for wrong in (
+        *(x.tolist(), x[0], x[:0], x[:, :3], x[None], x.view(np.matrix), x.astype(other), swapped),
+        *(np.repeat(x, 2, axis=1)[:, ::2], unaligned, np.ma.masked_array(x), None, x.astype(int)),
+    ):
+        assert plain(wrong) is None and plain(wrong, out) is None
+    for wrong in (
+        *(x, out[:, :3], out[None], out.view(np.matrix), out.astype(other)),
+        *(fixed, unaligned, np.full((n + 1, 4), 9, dtype), out.tolist(), swapped, False),
+    ):
+        assert plain(x, wrong) is None
+    assert (out == 9).all() and (fixed == 9).all() and (unaligned == 0).all()
+
+
+def test_predict_looks_like_a_method():
+    for name in ("predict", "__call__"):
+        signature = inspect.signature(getattr(bpcore.Network, name))
+        assert list(signature.parameters) == ["self", "X", "out"]
+        assert signature.parameters["out"].kind is inspect.Parameter.KEYWORD_ONLY
+
+    class Scaled(bpcore.Network):
+        def predict(self, X, *, out=None):
+            return 2 * super().predict(X, out=out)
+
+    layer = Dense(1, 1, weight_init=[[3.0]])
+    np.testing.assert_array_equal(Scaled([layer]).predict(np.array([[2.0]])), [[12.0]])
 
 
 # ----------------------------------------------------------------------------------- single passes

@@ -1,6 +1,5 @@
 """Optimisers and schedules: formulas step by step, state, copies, configs."""
 
-import contextlib
 import copy
 import gc
 import json
@@ -12,6 +11,7 @@ import pytest
 
 import bpcore
 from bpcore import optimizers, schedules
+from bpcore.passes import Exclusive
 
 OPTIMIZERS = tuple(optimizers.OPTIMIZERS.values())
 
@@ -23,10 +23,7 @@ class Net:
         self.parameters = np.array(parameters, dtype)
         self.gradients = np.zeros_like(self.parameters)
         self.optimizer = None
-        self._fitting = False
-
-    def _exclusive(self):
-        return contextlib.nullcontext()
+        self._exclusive = Exclusive()
 
     def follow(self, optimizer, gradients, **keywords):
         """Take one step for each of the gradients, and return the parameters."""

@@ -152,6 +152,36 @@ cdef void *data_of(cnp.ndarray array, bp_dtype dtype, int64_t size, bint writeab
     return cnp.PyArray_DATA(array)
 
 
+cdef bint extent(cnp.ndarray array, char **first, char **end):
+    """Where the bytes of an array of any layout begin and end; false if it has none."""
+    cdef int i
+    cdef int64_t span
+    first[0] = cnp.PyArray_BYTES(array)
+    end[0] = first[0] + cnp.PyArray_ITEMSIZE(array)
+    for i in range(cnp.PyArray_NDIM(array)):
+        if array.shape[i] == 0:
+            return False
+        span = (array.shape[i] - 1) * array.strides[i]
+        if span < 0:
+            first[0] += span
+        else:
+            end[0] += span
+    return True
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
+    cdef char *first_a
+    cdef char *end_a
+    cdef char *first_b
+    cdef char *end_b
+    return extent(a, &first_a, &end_a) and extent(b, &first_b, &end_b) and first_a < end_b and first_b < end_a
+
+
+def may_overlap(cnp.ndarray a not None, cnp.ndarray b not None):
+    """Return False if the bytes of one array end before those of the other begin."""
+    return overlap(a, b)
+
+
 cdef int need_matrix(cnp.ndarray array) except -1:
     if cnp.PyArray_NDIM(array) != 2:
         raise ValueError("expected a matrix")
@@ -200,10 +230,10 @@ cdef int check(bp_status status) except -1:
     raise ValueError(message)
 
 
-def find_unfit(cnp.ndarray array not None, str dtype):
+def find_unfit(cnp.ndarray array not None, cnp.dtype dtype not None):
     """Return (row, column) of the first element that is nan, infinite or too large for `dtype`, or None."""
     cdef bp_array described
-    cdef bp_dtype to = dtype_named(dtype)
+    cdef bp_dtype to = BP_FLOAT32 if dtype.itemsize == 4 else BP_FLOAT64
     cdef int64_t row = 0, column = 0
     cdef int found
     describe(&described, array, -1, -1)
@@ -506,6 +536,16 @@ cdef class Plan:
             self.training = Workspace(self, n_rows, True)
         return self.training
 
+    cdef int run(self, void *parameters, const bp_array *x, void *y) except -1:
+        """Fill y with the outputs for x."""
+        cdef Workspace w = self.borrow(x.n_rows)
+        if x.n_rows * self.work_a_row < SMALL_WORK:
+            bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, parameters, x)
+        else:
+            with nogil:
+                bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, parameters, x)
+        return self.give_back(w)
+
     def predict(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray out not None):
         """Fill `out` (n, n_out) with the network's outputs for `x` (n, n_in), of any layout."""
         cdef bp_array described
@@ -513,14 +553,38 @@ cdef class Plan:
         describe(&described, x, -1, bp_plan_n_in(self.plan))
         if described.dtype == BP_INT64:
             raise TypeError("expected floats")
-        cdef void *y = data_of(out, self.dtype, described.n_rows * bp_plan_n_out(self.plan), True)
-        cdef Workspace w = self.borrow(described.n_rows)
-        if described.n_rows * self.work_a_row < SMALL_WORK:
-            bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, p, &described)
-        else:
-            with nogil:
-                bp_kernels_for(self.dtype).predict(self.plan, w.workspace, y, p, &described)
-        self.give_back(w)
+        self.run(p, &described, data_of(out, self.dtype, described.n_rows * bp_plan_n_out(self.plan), True))
+
+    def predict_plain(self, cnp.ndarray parameters not None, x, out):
+        """Return the outputs for `x`, in `out` unless that is None; or None, and nothing is done, unless all is plain.
+
+        Plain is an ndarray, no subclass, of the plan's dtype, in C order, and of the right shape with at least one row; `out`
+        must be writeable and share no memory with `x`. Whatever else is right, or wrong, and how, is for Python to find out.
+        """
+        cdef int64_t n
+        cdef bp_array described
+        if not self.is_plain(x, bp_plan_n_in(self.plan)):
+            return None
+        n = cnp.PyArray_DIM(<cnp.ndarray>x, 0)
+        if out is None:
+            out = cnp.PyArray_EMPTY(2, [n, bp_plan_n_out(self.plan)], cnp.PyArray_TYPE(<cnp.ndarray>x), 0)
+        elif not (self.is_plain(out, bp_plan_n_out(self.plan)) and cnp.PyArray_DIM(<cnp.ndarray>out, 0) == n
+                  and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out) and not overlap(<cnp.ndarray>x, <cnp.ndarray>out)):
+            return None
+        describe(&described, <cnp.ndarray>x, -1, -1)
+        self.run(self.flat(parameters), &described, cnp.PyArray_DATA(<cnp.ndarray>out))
+        return out
+
+    cdef bint is_plain(self, array, int64_t n_columns):
+        cdef int expected = cnp.NPY_FLOAT64 if self.dtype == BP_FLOAT64 else cnp.NPY_FLOAT32
+        return (
+            cnp.PyArray_CheckExact(array)
+            and cnp.PyArray_TYPE(<cnp.ndarray>array) == expected
+            and cnp.PyArray_NDIM(<cnp.ndarray>array) == 2
+            and cnp.PyArray_DIM(<cnp.ndarray>array, 0) > 0
+            and cnp.PyArray_DIM(<cnp.ndarray>array, 1) == n_columns
+            and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>array)
+        )
 
     def forward(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray out not None, bint training,
                 uint64_t dropout_key):

@@ -74,7 +74,7 @@ def whole(value: Any, name: str, minimum: int = 0) -> int:
         ...
     ValueError: batch_size must be >= 1, got 0
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
         raise TypeError(f"{name} must be an integer, got {_described(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be >= {minimum}, got {value}")

@@ -94,7 +94,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     >>> bool((same.parameters == net.parameters).all())
     True
     """
-    with net._exclusive():
+    with net._exclusive:
         data = _encode(net)
     replace_file(path, data)
 

@@ -259,7 +259,7 @@ def check_finite(matrix: np.ndarray, argument: str, dtype: np.dtype) -> None:
         ...
     ValueError: X[0, 1] is nan; 2 of its 4 values are not finite
     """
-    place = _core.find_unfit(matrix, dtype.name)
+    place = _core.find_unfit(matrix, dtype)
     if place is None:
         return
     value = matrix[place]

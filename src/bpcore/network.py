@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from bpcore.generators import generator_from, plain_state
 from bpcore.layers import Dense, Identity, Layer, activation
 from bpcore.layers import from_config as layer_from_config
 from bpcore.optimizers import Optimizer
-from bpcore.passes import Passes
+from bpcore.passes import Exclusive, Passes
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 _BUILT_IN = frozenset({"names", "layers", "loss", "dtype", "l2", "l1", "n_in", "n_out"})
 _ATTRIBUTES = _BUILT_IN | {
     *("rng", "optimizer", "history", "metadata"),
-    *("_lock", "_fitting", "_between_epochs", "_plan", "_parameters", "_gradients"),
+    *("_exclusive", "_plan", "_parameters", "_gradients"),
 }
 
 
@@ -120,8 +119,7 @@ class Network(Passes):
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self._lock = threading.RLock()
-        self._fitting = self._between_epochs = False
+        self._exclusive = Exclusive()
         self.n_in, self.n_out = widths(self.names, self.layers)
         self._plan = self._make_plan()
         n_parameters = self._plan.n_parameters
@@ -197,7 +195,7 @@ class Network(Passes):
         value = as_array(value, argument, self.dtype)
         if value.shape != array.shape:
             raise ShapeError(f"{argument} has shape {value.shape}, expected {array.shape}")
-        with self._exclusive():
+        with self._exclusive:
             array[...] = value
 
     def parameter_arrays(self) -> dict[str, np.ndarray]:
@@ -302,7 +300,7 @@ class Network(Passes):
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._exclusive():  # not between a step and its count
+        with self._exclusive:  # not between a step and its count
             return self._state()
 
     def _state(self) -> dict[str, Any]:

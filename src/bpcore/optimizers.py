@@ -100,8 +100,8 @@ class Optimizer(Configured):
         array([1., 1.])
         """
         learning_rate = self.rate(epoch)
-        with net._exclusive():
-            if net._fitting:
+        with net._exclusive:
+            if net._exclusive.fitting:
                 raise RuntimeError("a callback cannot take a step for the fit that called it")
             self._step(net, learning_rate)
             net.optimizer = self
@@ -113,7 +113,7 @@ class Optimizer(Configured):
         try:
             _core.optimizer_step(self.kernel, *arrays, self.hyper, learning_rate, step)
         except ArithmeticError:
-            unfit = _core.find_unfit(net.gradients.reshape(1, -1), net.gradients.dtype.name)
+            unfit = _core.find_unfit(net.gradients.reshape(1, -1), net.gradients.dtype)
             what = "a parameter would become non-finite"
             if unfit is not None:
                 what = f"gradients[{unfit[1]}] is {net.gradients[unfit[1]]}"

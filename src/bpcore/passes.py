@@ -27,9 +27,7 @@ class Passes:
     _plan: _core.Plan
     _parameters: np.ndarray
     _gradients: np.ndarray
-    _lock: threading.RLock
-    _fitting: bool
-    _between_epochs: bool
+    _exclusive: "Exclusive"
 
     def predict(self, X: "ArrayLike", *, out: np.ndarray | None = None) -> np.ndarray:
         """Return the network's outputs; layers that act in training only (`Dropout`) do not act.
@@ -60,6 +58,13 @@ class Passes:
         array([[3.],
                [2.]])
         """
+        y = self._plan.predict_plain(self._parameters, X, out)
+        return self._predict_any(X, out) if y is None else y
+
+    __call__ = predict
+
+    def _predict_any(self, X: "ArrayLike", out: np.ndarray | None) -> np.ndarray:
+        """As `predict`, whatever the form of the arrays."""
         X = self._inputs(X)
         if out is None:
             out = np.empty((X.shape[0], self.n_out), self.dtype)
@@ -68,8 +73,6 @@ class Passes:
         self._plan.predict(self._parameters, X, out)
         return out
 
-    __call__ = predict
-
     def _inputs(self, X: "ArrayLike") -> np.ndarray:
         X = as_matrix(X, "X", self.n_in)
         return X if X.dtype is self.dtype else self._in_range(X, "X")
@@ -77,7 +80,7 @@ class Passes:
     def _in_range(self, array: np.ndarray, argument: str) -> np.ndarray:
         """Refuse finite numbers that the network's dtype cannot hold."""
         narrows = array.dtype.itemsize > self.dtype.itemsize and array.dtype.kind == "f"
-        if narrows and _core.find_unfit(array, self.dtype.name) is not None:
+        if narrows and _core.find_unfit(array, self.dtype) is not None:
             return as_array(array, argument, self.dtype)
         return array
 
@@ -90,7 +93,7 @@ class Passes:
             raise ShapeError(f"out has shape {out.shape}, expected {(X.shape[0], self.n_out)}")
         if not (out.flags.carray and out.dtype.isnative):
             raise ValueError("out must be C-contiguous, aligned and writeable")
-        return X.copy() if np.may_share_memory(X, out) else X
+        return X.copy() if _core.may_overlap(X, out) else X
 
     # ---- one pass at a time --------------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class Passes:
         """
         X = self._inputs(X)
         y = np.empty((X.shape[0], self.n_out), self.dtype)
-        with self._exclusive():
+        with self._exclusive:
             self._plan.forward(self._parameters, X, y, training, self._dropout_key(training))
         return y
 
@@ -150,7 +153,7 @@ class Passes:
         >>> net.gradients
         array([30., 40., 10.])
         """
-        with self._exclusive():
+        with self._exclusive:
             n = self._plan.rows_kept
             if n < 0:
                 raise RuntimeError(
@@ -232,7 +235,7 @@ class Passes:
         X, y, weight = self._data(X, y, sample_weight)
         X, y = self._apart(X), self._apart(y)
         dX = np.empty((X.shape[0], self.n_in), self.dtype) if input_gradient else None
-        with self._exclusive():
+        with self._exclusive:
             key = self._dropout_key(training)
             loss = self._plan.loss_and_gradient(
                 self._parameters, X, y, weight, self._gradients, dX, training, key
@@ -251,35 +254,32 @@ class Passes:
 
     def _apart(self, array: np.ndarray) -> np.ndarray:
         """Return a copy of data that lies in what a pass or a fit writes to."""
-        for written in (self._gradients, self._parameters):
-            if np.may_share_memory(array, written):
-                return array.copy()
-        return array
+        overlaps = _core.may_overlap(array, self._gradients) or _core.may_overlap(
+            array, self._parameters
+        )
+        return array.copy() if overlaps else array
 
     def _dropout_key(self, training: bool) -> int:
         if training and any(isinstance(layer, Dropout) for layer in self.layers):
             return int(self.rng.integers(2**64, dtype=np.uint64))
         return 0
 
-    def _exclusive(self) -> "Exclusive":
-        return Exclusive(self)
-
 
 class Exclusive:
     """One thread at a time, and nobody in the middle of a batch; others are told so at once."""
 
-    __slots__ = ("_net",)
+    __slots__ = ("_lock", "between_epochs", "fitting")
 
-    def __init__(self, net: Passes) -> None:
-        self._net = net
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.fitting = self.between_epochs = False
 
     def __enter__(self) -> None:
-        net = self._net
-        if not net._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise RuntimeError("another thread is training this network")
-        if net._fitting and not net._between_epochs:  # a signal handler, say
-            net._lock.release()
+        if self.fitting and not self.between_epochs:  # a signal handler, say
+            self._lock.release()
             raise RuntimeError("the network is in the middle of a fit")
 
-    def __exit__(self, *error: object) -> None:
-        self._net._lock.release()
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._lock.release()

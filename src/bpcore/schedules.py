@@ -172,7 +172,9 @@ def rates(learning_rate: LearningRate, epochs: int) -> np.ndarray:
     """
     if callable(learning_rate):
         return np.array([rate(learning_rate, epoch) for epoch in range(epochs)], np.float64)
-    return np.full(epochs, rate(learning_rate, 0))
+    constant = np.empty(epochs)
+    constant.fill(rate(learning_rate, 0))  # np.full is slower, and a fit may be short
+    return constant
 
 
 def _factor(value: float) -> float:

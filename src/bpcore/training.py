@@ -141,10 +141,10 @@ def fit(
     if epochs == 0:
         return _history(0, rates, rates, rates, rates if validation or held_out else None, {})
 
-    with net._exclusive():
-        if net._fitting:
+    with net._exclusive:
+        if net._exclusive.fitting:
             raise RuntimeError("a callback cannot train the network that is being trained")
-        net._fitting = True
+        net._exclusive.fitting = True
         try:
             rows = None
             if held_out:
@@ -154,7 +154,7 @@ def fit(
             run = _Run(net, (*data, rows), validation, optimizer, rates, batch_size, sampling, clip)
             return run.train(watchers, bar, print_every if verbose else 0)
         finally:
-            net._fitting = False
+            net._exclusive.fitting = False
             bar.close()
 
 
@@ -245,11 +245,11 @@ class _Run:
 
     def tell(self, watchers: list[Any], event: str, *arguments: Any) -> list[Any]:
         """Call the callbacks, which may use the network; return their answers."""
-        self.net._between_epochs = True
+        self.net._exclusive.between_epochs = True
         try:
             return _tell(watchers, event, *arguments)
         finally:
-            self.net._between_epochs = False
+            self.net._exclusive.between_epochs = False
 
     def logs(self, epoch: int) -> dict[str, float]:
         logs = {"loss": float(self.losses[epoch])}
