@@ -5,10 +5,23 @@
 
 #include "simd.h"
 
-/* c[i][j] = initial[i][j] + sum over l of a[i][l] b[l][j], for i < m, j < n, l < k.
- * a[i][l] is a[i * a_row + l * a_column], so a transposed A costs nothing; an `initial` of stride 0 is a bias, NULL is zero.
- * Where c_stride leaves room, whole vectors are stored: zeros go into the padding. */
-typedef struct product {
+/* acc[i][j] = initial[i][j] + sum over l of a[i][l] b[l][j], for i < m, j < n, l < k; then, by `mode`,
+ *
+ *   STORE   c = acc
+ *   ADD     c = c + acc
+ *   STEP    c = factor acc + c, rounded once: plain SGD where acc is a gradient, c the weight and factor = -learning_rate
+ *
+ * where acc is first replaced by added + acc if there is an `added` (in ADD and STEP).
+ * a[i][l] is a[i * a_row + l * a_column] and b[l][j] is b[l * b_row + j * b_column], so neither need be copied to be transposed;
+ * b_column or b_row must be 1. An `initial` of stride 0 is a bias, NULL is zero. c must not overlap what is read, but for
+ * `initial` and `added` where they are c itself.
+ * Where c_stride leaves room, whole vectors are stored: zeros go into the padding (what is there stays in ADD and STEP).
+ * finish(p, i, j, rows, columns), unless NULL, is called once for every part of c, rows i..i + rows and columns j..j + columns,
+ * when it has been stored and is still in cache; parts may come in any order, and from several threads. */
+typedef enum store_mode { STORE, ADD, STEP } store_mode;
+
+typedef struct product product;
+struct product {
     real *c;
     int64_t c_stride;
     const real *initial;
@@ -16,9 +29,16 @@ typedef struct product {
     const real *a;
     int64_t a_row, a_column;
     const real *b;
-    int64_t b_stride;
+    int64_t b_row, b_column;
     int64_t m, n, k;
-} product;
+    store_mode mode;
+    real factor;
+    const real *added;
+    int64_t added_stride;
+    int narrow; /* sums of few outputs and many terms may be striped: see is_striped() */
+    void (*finish)(const product *p, int64_t i, int64_t j, int64_t rows, int64_t columns);
+    const void *context; /* for finish */
+};
 
 /* Rows x vectors of the register tile: what leaves room for a row of B and one broadcast. */
 #if defined(BP_LEVEL_IS_avx512) || defined(BP_LEVEL_IS_neon)
@@ -31,6 +51,35 @@ typedef struct product {
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
 #endif
+
+/* n lanes that are `stride` apart. */
+ALWAYS_INLINE vec vgather(const real *p, int64_t stride, int64_t n)
+{
+    real lanes[WIDTH] = {0};
+    for (int64_t i = 0; i < WIDTH && i < n; i++) lanes[i] = p[i * stride];
+    return vload(lanes);
+}
+
+/* A vector of acc to where it goes. */
+ALWAYS_INLINE void store_sum(const product *p, int64_t i, int64_t j, vec sum, int partly, part rest)
+{
+    real *c = p->c + i * p->c_stride + j;
+    if (p->mode != STORE) {
+        if (p->added) {
+            const real *added = p->added + i * p->added_stride + j;
+            sum = vload_part(added, vpart_of(j, p->n)) + sum;
+        }
+        const vec old = partly ? vload_part(c, rest) : vload(c);
+        if (p->mode == ADD)
+            sum = old + sum;
+        else
+            sum = vfma(vset(p->factor), sum, old);
+    }
+    if (partly)
+        vstore_part(c, sum, rest);
+    else
+        vstore(c, sum);
+}
 
 /* One tile at row i, column j. `rest` is the part of its last vector that is inside the matrix. */
 ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, const product *p, int64_t i, int64_t j)
@@ -47,12 +96,14 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, con
             sum[r][v] = !from ? vset(0) : ragged && v == last ? vload_part(from, rest) : vload(from);
         }
     }
-    const real *a = p->a + i * p->a_row, *b = p->b + j;
+    const real *a = p->a + i * p->a_row, *b = p->b + j * p->b_column;
     for (int64_t l = 0; l < p->k; l++) {
         vec row_of_b[TILE_VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++)
-            row_of_b[v] = ragged && v == last ? vload_part(b + v * WIDTH, rest) : vload(b + v * WIDTH);
+            row_of_b[v] = p->b_column != 1      ? vgather(b + v * WIDTH * p->b_column, p->b_column, p->n - j - v * WIDTH)
+                          : ragged && v == last ? vload_part(b + v * WIDTH, rest)
+                                                : vload(b + v * WIDTH);
         UNROLL
         for (int r = 0; r < rows; r++) {
             const vec scalar = vset(a[r * p->a_row]);
@@ -60,20 +111,15 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, con
             for (int v = 0; v < vectors; v++) sum[r][v] = vfma(scalar, row_of_b[v], sum[r][v]);
         }
         a += p->a_column;
-        b += p->b_stride;
+        b += p->b_row;
     }
-    real *c = p->c + i * p->c_stride + j;
     const int whole = !ragged || j + vectors * WIDTH <= p->c_stride;
     UNROLL
     for (int r = 0; r < rows; r++) {
         UNROLL
-        for (int v = 0; v < vectors; v++) {
-            if (v == last && !whole)
-                vstore_part(c + r * p->c_stride + v * WIDTH, sum[r][v], rest);
-            else
-                vstore(c + r * p->c_stride + v * WIDTH, sum[r][v]);
-        }
+        for (int v = 0; v < vectors; v++) store_sum(p, i + r, j + v * WIDTH, sum[r][v], v == last && !whole, rest);
     }
+    if (p->finish) p->finish(p, i, j, rows, p->n - j < vectors * WIDTH ? p->n - j : vectors * WIDTH);
 }
 
 /* All tiles of a column panel `vectors` wide. */
@@ -136,7 +182,19 @@ typedef struct dense_shape {
 
 static void dense_forward(real *y, const real *x, int64_t x_stride, const real *weight, const real *bias, const dense_shape *s)
 {
-    const product p = {y, s->out_stride, bias, 0, x, x_stride, 1, weight, s->n_out, s->n, s->n_out, s->n_in};
+    const product p = {.c = y,
+                       .c_stride = s->out_stride,
+                       .initial = bias,
+                       .a = x,
+                       .a_row = x_stride,
+                       .a_column = 1,
+                       .b = weight,
+                       .b_row = s->n_out,
+                       .b_column = 1,
+                       .m = s->n,
+                       .n = s->n_out,
+                       .k = s->n_in,
+                       .narrow = 1};
     multiply(&p);
 }
 
@@ -161,7 +219,8 @@ static void dense_backward_weight(real *grad_weight, real *grad_bias, const real
                        .a_row = 1,
                        .a_column = x_stride,
                        .b = dy,
-                       .b_stride = s->out_stride,
+                       .b_row = s->out_stride,
+                       .b_column = 1,
                        .m = s->n_in,
                        .n = s->n_out,
                        .k = s->n};
@@ -172,7 +231,18 @@ static void dense_backward_weight(real *grad_weight, real *grad_bias, const real
 /* dx = dy W^T, from the transposed copy of the weight whose rows are in_stride apart. */
 static void dense_backward_input(real *dx, const real *dy, const real *transposed, const dense_shape *s)
 {
-    const product p = {dx, s->in_stride, NULL, 0, dy, s->out_stride, 1, transposed, s->in_stride, s->n, s->n_in, s->n_out};
+    const product p = {.c = dx,
+                       .c_stride = s->in_stride,
+                       .a = dy,
+                       .a_row = s->out_stride,
+                       .a_column = 1,
+                       .b = transposed,
+                       .b_row = s->in_stride,
+                       .b_column = 1,
+                       .m = s->n,
+                       .n = s->n_in,
+                       .k = s->n_out,
+                       .narrow = 1};
     multiply(&p);
 }
 
