@@ -227,6 +227,39 @@ int bp_find_unfit(const bp_array *array, bp_dtype to, int64_t *row, int64_t *col
 
 /* ---- Kernels ------------------------------------------------------------------------------------------------------ */
 
+typedef enum bp_store_mode { BP_STORE, BP_ADD, BP_STEP } bp_store_mode;
+
+/* acc[i][j] = initial[i][j] + the sum over l of a[i][l] b[l][j], for i < m, j < n, l < k, as one fma chain in increasing l; then
+ *
+ *   BP_STORE   c = acc
+ *   BP_ADD     c = c + acc
+ *   BP_STEP    c = factor acc + c, rounded once: plain SGD where acc is a gradient, c the weight and factor = -learning_rate
+ *
+ * where acc is first replaced by added + acc if there is an `added` (BP_ADD and BP_STEP only).
+ * Strides count elements. a[i][l] is a[i * a_row + l * a_column] and b[l][j] is b[l * b_row + j * b_column]; b_row or b_column
+ * must be 1. An `initial` of stride 0 is one row for all, NULL is zero. c must not overlap what is read, but for `initial` and
+ * `added` where they are c itself. What lies in c between n and c_stride may be overwritten.
+ * finish(context, i, j, rows, columns), unless NULL, is called once for each part of c, when it has been stored and is still in
+ * cache; parts may come in any order, and from several threads. */
+typedef struct bp_product {
+    void *c;
+    int64_t c_stride;
+    const void *initial;
+    int64_t initial_stride;
+    const void *a;
+    int64_t a_row, a_column;
+    const void *b;
+    int64_t b_row, b_column;
+    int64_t m, n, k;
+    bp_store_mode mode;
+    double factor;
+    const void *added;
+    int64_t added_stride;
+    int narrow; /* the product of a layer: see bp_is_striped() in plan.h. Needs a_column 1 */
+    void (*finish)(void *context, int64_t i, int64_t j, int64_t rows, int64_t columns);
+    void *context;
+} bp_product;
+
 /* One table for each dtype and level. Outputs first, then inputs, then sizes. Matrices are contiguous, in C order. */
 typedef struct bp_kernels {
     /* y[n] = f(x[n]); y may be x. */
@@ -268,6 +301,7 @@ typedef struct bp_kernels {
                                    const void *parameters, const bp_dataset *data, int training, uint64_t dropout_key);
     /* See bp_fit. */
     bp_status (*train)(const bp_plan *plan, bp_workspace *workspace, bp_fit *fit);
+    void (*multiply)(const bp_product *product);
 } bp_kernels;
 
 /* ---- Levels ------------------------------------------------------------------------------------------------------- */

@@ -138,6 +138,12 @@ static int64_t place_stage(bp_plan *plan, int64_t index)
     return 1 + activated;
 }
 
+/* Training one row at a time knows only one chain for each sum. */
+static int any_striped(const bp_plan *plan, const bp_layer *dense)
+{
+    return bp_is_striped(plan->dtype, dense->n_out, dense->n_in) || bp_is_striped(plan->dtype, dense->n_in, dense->n_out);
+}
+
 /* The stages below the loss, if there are only dense and elementwise layers, few enough and narrow enough. */
 static void place_stages(bp_plan *plan)
 {
@@ -148,6 +154,7 @@ static void place_stages(bp_plan *plan)
         const bp_layer *layer = &plan->layers[index];
         if (layer->kind != BP_LAYER_DENSE || plan->n_stages == BP_MOST_STAGES || layer->n_in > most || layer->n_out > most)
             break;
+        if (any_striped(plan, layer)) break;
         index += place_stage(plan, index);
         if (plan->rows_size > most) break;
     }

@@ -68,4 +68,9 @@ struct bp_workspace {
     void **transposed;    /* [n_layers] of dense layers: the weight's transpose, n_out padded rows */
 };
 
+/* Where a layer has few outputs and many inputs (or the other way round, going back), its products are too narrow for one chain
+ * of multiply-adds for each output to be fast. There term l of a sum goes to lane l modulo the stripe of 64 bytes, each lane is a
+ * chain from zero, the lanes are folded in halves, and the bias comes last. n: outputs, k: terms. */
+static inline int bp_is_striped(bp_dtype dtype, int64_t n, int64_t k) { return n <= (dtype == BP_FLOAT64 ? 4 : 8) && k >= 256; }
+
 #endif

@@ -59,6 +59,37 @@ static void dense_backward_entry(void *grad_weight, void *grad_bias, void *dx, v
     dense_backward_input(dx, dy, transposed, &shape);
 }
 
+static void finish_entry(const product *p, int64_t i, int64_t j, int64_t rows, int64_t columns)
+{
+    const bp_product *outer = p->context;
+    outer->finish(outer->context, i, j, rows, columns);
+}
+
+static void multiply_entry(const bp_product *p)
+{
+    const product inner = {.c = p->c,
+                           .c_stride = p->c_stride,
+                           .initial = p->initial,
+                           .initial_stride = p->initial_stride,
+                           .a = p->a,
+                           .a_row = p->a_row,
+                           .a_column = p->a_column,
+                           .b = p->b,
+                           .b_row = p->b_row,
+                           .b_column = p->b_column,
+                           .m = p->m,
+                           .n = p->n,
+                           .k = p->k,
+                           .mode = (store_mode)p->mode,
+                           .factor = (real)p->factor,
+                           .added = p->added,
+                           .added_stride = p->added_stride,
+                           .narrow = p->narrow,
+                           .finish = p->finish ? finish_entry : NULL,
+                           .context = p};
+    multiply(&inner);
+}
+
 static void loss_entry_point(const bp_loss_spec *spec, double *value, void *gradient, const void *prediction,
                              const void *target, const void *weight, int64_t n, int64_t k)
 {
@@ -126,4 +157,5 @@ const bp_kernels BP_TABLE = {
     .backward = backward_entry,
     .loss_and_gradient = loss_and_gradient_entry,
     .train = train,
+    .multiply = multiply_entry,
 };

@@ -5,7 +5,7 @@
 #include "../plan.h"
 #include "activations.h"
 #include "data.h"
-#include "gemm.h"
+#include "dense.h"
 #include "losses.h"
 #include "random.h"
 

@@ -13,6 +13,7 @@
  *   vscale(x, k + SHIFTER)        x 2^k rounded once, |k| at most twice that range    vany(m)    whether any lane is true
  *   vsplit(x, &k, &scale)         m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal; scale is 2^(1-k),
  *                                 or 0 for the largest k
+ *   vtranspose(rows)              a square of WIDTH vectors, in place
  */
 #ifndef BP_SIMD_H
 #define BP_SIMD_H
@@ -30,6 +31,13 @@
 #define NOINLINE static
 #define RESTRICT
 #define MAYBE_UNUSED
+#endif
+
+/* To bring a cache line near before it is read; a hint, harmless for any address. */
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define PREFETCH(p) ((void)(p))
 #endif
 
 #if defined(__clang__)
@@ -155,6 +163,28 @@ ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
     return AS_REAL(EPI(sub)(AS_BITS(x), shift));
 }
 
+/* Blocks of `half` lanes off the diagonal change places. */
+ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
+{
+    UNROLL
+    for (int half = WIDTH / 2; half > 0; half /= 2) {
+        _Alignas(64) bits upper[WIDTH], lower[WIDTH];
+        UNROLL
+        for (int i = 0; i < WIDTH; i++) {
+            upper[i] = (bits)(i & half ? WIDTH + i - half : i);
+            lower[i] = (bits)(i & half ? WIDTH + i : i + half);
+        }
+        const __m512i from_upper = _mm512_load_si512(upper), from_lower = _mm512_load_si512(lower);
+        UNROLL
+        for (int i = 0; i < WIDTH; i++) {
+            if (i & half) continue;
+            const vec a = rows[i], b = rows[i + half];
+            rows[i] = PD(permutex2var)(a, from_upper, b);
+            rows[i + half] = PD(permutex2var)(a, from_lower, b);
+        }
+    }
+}
+
 /* ---- AVX2 ---------------------------------------------------------------------------------------------------------- */
 #elif defined(BP_LEVEL_IS_avx2)
 #include <immintrin.h>
@@ -249,6 +279,37 @@ ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
     return AS_REAL(EPI(sub)(AS_BITS(x), shift));
 }
 
+#if BP_REAL_BITS == 64
+ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
+{
+    const vec a = PD(unpacklo)(rows[0], rows[1]), b = PD(unpackhi)(rows[0], rows[1]);
+    const vec c = PD(unpacklo)(rows[2], rows[3]), d = PD(unpackhi)(rows[2], rows[3]);
+    rows[0] = PD(permute2f128)(a, c, 0x20);
+    rows[1] = PD(permute2f128)(b, d, 0x20);
+    rows[2] = PD(permute2f128)(a, c, 0x31);
+    rows[3] = PD(permute2f128)(b, d, 0x31);
+}
+#else
+ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
+{
+    vec t[WIDTH];
+    UNROLL
+    for (int i = 0; i < WIDTH; i += 4) { /* squares of four within the halves of four rows */
+        const vec a = PD(unpacklo)(rows[i], rows[i + 1]), b = PD(unpackhi)(rows[i], rows[i + 1]);
+        const vec c = PD(unpacklo)(rows[i + 2], rows[i + 3]), d = PD(unpackhi)(rows[i + 2], rows[i + 3]);
+        t[i] = PD(shuffle)(a, c, 0x44);
+        t[i + 1] = PD(shuffle)(a, c, 0xEE);
+        t[i + 2] = PD(shuffle)(b, d, 0x44);
+        t[i + 3] = PD(shuffle)(b, d, 0xEE);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        rows[i] = PD(permute2f128)(t[i], t[i + 4], 0x20);
+        rows[i + 4] = PD(permute2f128)(t[i], t[i + 4], 0x31);
+    }
+}
+#endif
+
 /* ---- NEON (AArch64) ------------------------------------------------------------------------------------------------ */
 #elif defined(BP_LEVEL_IS_neon)
 #include <arm_neon.h>
@@ -341,6 +402,25 @@ ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
     return AS_REAL(NEON_U(vsubq)(AS_BITS(x), shift));
 }
 
+#if BP_REAL_BITS == 64
+ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
+{
+    const vec a = rows[0], b = rows[1];
+    rows[0] = vzip1q_f64(a, b);
+    rows[1] = vzip2q_f64(a, b);
+}
+#else
+ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
+{
+    const float32x4x2_t upper = vzipq_f32(rows[0], rows[2]), lower = vzipq_f32(rows[1], rows[3]);
+    const float32x4x2_t first = vzipq_f32(upper.val[0], lower.val[0]), last = vzipq_f32(upper.val[1], lower.val[1]);
+    rows[0] = first.val[0];
+    rows[1] = first.val[1];
+    rows[2] = last.val[0];
+    rows[3] = last.val[1];
+}
+#endif
+
 /* ---- generic: one lane, any C11 compiler -------------------------------------------------------------------------- */
 #else
 #define WIDTH 1
@@ -392,6 +472,7 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
 {
     return real_of((bits_of(magnitude) & ~SIGN_BIT) | (bits_of(sign) & SIGN_BIT));
 }
+ALWAYS_INLINE void vtranspose(vec rows[WIDTH]) { (void)rows; }
 ALWAYS_INLINE vec vmax(vec a, vec b) { return a < b ? b : a; }
 ALWAYS_INLINE vec vmin(vec a, vec b) { return b < a ? b : a; }
 ALWAYS_INLINE int vany(vmask m) { return m; }
