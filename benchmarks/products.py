@@ -1,6 +1,6 @@
 """Products alone beside NumPy's: GFLOP/s, and the share of what bare fused multiply-adds reach.
 
-Run as ``python benchmarks/products.py``; compiles the kernels from this source tree with ``CC`` (cc).
+Run as ``python benchmarks/products.py``; compiles the kernels of this source tree with ``CC``.
 """
 
 import argparse
@@ -42,16 +42,22 @@ def compiled(level, dtype, folder):
         f"-DBP_REAL_BITS={32 if dtype == 'float32' else 64}",
         f"-DBP_LEVEL_IS_{level}",
         f"-I{ROOT / 'csrc'}",
-        str(ROOT / "benchmarks/products.c"),
-        *("-o", str(library), "-lm"),
+        *(
+            str(ROOT / name)
+            for name in (
+                "benchmarks/products.c",
+                "csrc/pool.c",
+                "csrc/processors.c",
+                "csrc/status.c",
+            )
+        ),
+        *("-o", str(library), "-lm", "-lpthread"),
     ]
     subprocess.run(command, check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.peak_flops.argtypes = [ctypes.c_double]
     loaded.peak_flops.restype = ctypes.c_double
-    loaded.product_seconds.argtypes = (
-        [ctypes.c_int] * 2 + [ctypes.c_int64] * 3 + [ctypes.c_double]
-    )
+    loaded.product_seconds.argtypes = [ctypes.c_int] * 2 + [ctypes.c_int64] * 3 + [ctypes.c_double]
     loaded.product_seconds.restype = ctypes.c_double
     return loaded
 
@@ -93,12 +99,17 @@ def main():
             for level in options.levels
         }
         for dtype in options.dtypes:
-            report(dtype, {key[1]: value for key, value in libraries.items() if key[0] == dtype}, shapes, options)
+            report(
+                dtype,
+                {key[1]: value for key, value in libraries.items() if key[0] == dtype},
+                shapes,
+                options,
+            )
 
 
 def report(dtype, levels, shapes, options):
     peaks = {level: library.peak_flops(0.1) for level, library in levels.items()}
-    heads = "".join(f"{level} {peaks[level] / 1e9:7.1f} peak" .rjust(22) for level in levels)
+    heads = "".join(f"{level} {peaks[level] / 1e9:7.1f} peak".rjust(22) for level in levels)
     print(f"{dtype} m x k x n".ljust(28) + heads + ("" if options.no_numpy else "numpy".rjust(10)))
     for m, k, n in shapes:
         for kind in options.kinds:
@@ -108,9 +119,13 @@ def report(dtype, levels, shapes, options):
                 took = library.product_seconds(
                     KINDS.index(kind), MODES.index(options.mode), m, n, k, options.seconds
                 )
-                line += f"{flops / took / 1e9:9.1f} GF {flops / took / peaks[level]:6.1%} ".rjust(22)
+                line += f"{flops / took / 1e9:9.1f} GF {flops / took / peaks[level]:6.1%} ".rjust(
+                    22
+                )
             if not options.no_numpy:
-                line += f"{flops / numpy_seconds(kind, m, n, k, dtype, options.seconds) / 1e9:10.1f}"
+                line += (
+                    f"{flops / numpy_seconds(kind, m, n, k, dtype, options.seconds) / 1e9:10.1f}"
+                )
             print(line, flush=True)
 
 
