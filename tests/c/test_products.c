@@ -164,5 +164,22 @@ TEST(narrow_products_of_many_terms_are_striped)
                                   NARROW | (n % 2 ? WITH_BIAS : WITH_ROOM) | WITH_FINISH);
 }
 
-const test_case product_tests[] = {CASE(every_small_product), CASE(every_store_mode), CASE(large_products),
-                                   CASE(narrow_products_of_many_terms_are_striped), END_OF_CASES};
+/* Past the work that is shared, by rows and by columns. */
+TEST(products_shared_by_threads)
+{
+    const int before = bp_num_threads();
+    bp_set_num_threads(3);
+    for (int kind = 0; kind < 3; kind++) {
+        check_product(s, kind, BP_STORE, 70, 331, 100, WITH_BIAS | WITH_FINISH);
+        check_product(s, kind, BP_STEP, 331, 70, 300, WITH_FINISH | WITH_ADDED);
+        check_product(s, kind, BP_ADD, 3000, 3, 300, WITH_FINISH | (kind == 1 ? 0 : NARROW));
+    }
+    bp_set_num_threads(before);
+}
+
+const test_case product_tests[] = {CASE(every_small_product),
+                                   CASE(every_store_mode),
+                                   CASE(large_products),
+                                   CASE(narrow_products_of_many_terms_are_striped),
+                                   CASE(products_shared_by_threads),
+                                   END_OF_CASES};
