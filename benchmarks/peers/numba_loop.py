@@ -1,0 +1,159 @@
+"""Loops as one writes them by hand, all in one function, compiled by numba with fastmath.
+
+The function is put together as text for the layers at hand: numba is two to five times slower if
+the loops of a layer are a function of their own. `one`, `zero`, `rate` and `scale` are constants
+of the workload's dtype, so that nothing is computed in another.
+"""
+
+import numba
+import numpy as np
+
+from benchmarks.peers import Unsupported
+from benchmarks.workloads import Problem, Weights, Workload
+
+TITLE = "numba"
+LARGEST = 5_000  # parameters; beyond, a BLAS is faster
+
+ACTIVATIONS = {
+    "identity": "z",
+    "sigmoid": "one / (one + np.exp(-z))",
+    "tanh": "np.tanh(z)",
+    "relu": "max(z, zero)",
+}
+SLOPES = {
+    "identity": "one",
+    "sigmoid": "{y} * (one - {y})",
+    "tanh": "one - {y} * {y}",
+    "relu": "(one if {y} > zero else zero)",
+}
+
+
+def version() -> str:
+    return numba.__version__
+
+
+def loops(workload: Workload) -> str:
+    """Return the source of train(epochs, X, y, w1, b1, gw1, gb1, w2, b2, ...)."""
+    layers = range(1, len(workload.widths))
+    arrays = ", ".join(f"w{k}, b{k}, gw{k}, gb{k}" for k in layers)
+    lines = [f"def train(epochs, X, y, {arrays}):"]
+    for k in layers:
+        lines.append(f"    y{k} = np.empty({workload.widths[k]}, X.dtype)")
+        lines.append(f"    d{k} = np.empty({workload.widths[k]}, X.dtype)")
+    lines.append("    for epoch in range(epochs):")
+    if workload.batch == 1:
+        lines.append(f"        for r in range({workload.rows}):")
+        lines += indented(12, one_row(workload, "w{k}[i, j] -= ", "b{k}[j] -= "))
+        return "\n".join(lines)
+    lines.append(f"        for start in range(0, {workload.rows}, {workload.batch}):")
+    for k in layers:
+        lines.append(f"            gw{k}[:] = zero")
+        lines.append(f"            gb{k}[:] = zero")
+    lines.append(f"            for r in range(start, start + {workload.batch}):")
+    lines += indented(16, one_row(workload, "gw{k}[i, j] += ", "gb{k}[j] += "))
+    for k in layers:
+        n_in, n_out = workload.widths[k - 1 : k + 1]
+        lines += indented(12, [
+            f"for i in range({n_in}):",
+            f"    for j in range({n_out}):",
+            f"        w{k}[i, j] -= rate * gw{k}[i, j]",
+            f"for j in range({n_out}):",
+            f"    b{k}[j] -= rate * gb{k}[j]",
+        ])  # fmt: skip
+    return "\n".join(lines)
+
+
+def indented(by: int, lines: list[str]) -> list[str]:
+    return [" " * by + line for line in lines]
+
+
+def one_row(workload: Workload, change_weight: str, change_bias: str) -> list[str]:
+    """Forward, backward, and what a row's gradient changes."""
+    lines, last = [], len(workload.widths) - 1
+    for k in range(1, last + 1):
+        x = "X[r, i]" if k == 1 else f"y{k - 1}[i]"
+        lines += [
+            f"for j in range({workload.widths[k]}):",
+            f"    z = b{k}[j]",
+            f"    for i in range({workload.widths[k - 1]}):",
+            f"        z += {x} * w{k}[i, j]",
+            f"    y{k}[j] = {ACTIVATIONS[workload.activation(k - 1)]}",
+        ]
+    p = f"y{last}[j]"
+    slope = "one" if workload.loss == "bce" else SLOPES[workload.output].format(y=p)
+    lines += [
+        f"for j in range({workload.widths[last]}):",
+        f"    d{last}[j] = scale * ({p} - y[r, j]) * ({slope})",
+    ]
+    for k in range(last, 0, -1):
+        lines += one_layer_back(workload, k, change_weight.format(k=k), change_bias.format(k=k))
+    return lines
+
+
+def one_layer_back(workload: Workload, k: int, change_weight: str, change_bias: str) -> list[str]:
+    n_in, n_out = workload.widths[k - 1 : k + 1]
+    biases = [f"for j in range({n_out}):", f"    {change_bias}d{k}[j]"]
+    if k == 1:
+        return [
+            f"for i in range({n_in}):",
+            f"    for j in range({n_out}):",
+            f"        {change_weight}X[r, i] * d{k}[j]",
+            *biases,
+        ]
+    return [
+        f"for i in range({n_in}):",
+        "    s = zero",
+        f"    for j in range({n_out}):",
+        f"        s += w{k}[i, j] * d{k}[j]",
+        f"        {change_weight}y{k - 1}[i] * d{k}[j]",
+        f"    d{k - 1}[i] = s * ({SLOPES[workload.hidden].format(y=f'y{k - 1}[i]')})",
+        *biases,
+    ]
+
+
+class Training:
+    def __init__(self, problem: Problem) -> None:
+        workload, real = problem.workload, problem.dtype.type
+        self.problem = problem
+        scale = (2 if workload.loss == "mse" else 1) / workload.batch / problem.y.shape[1]
+        if workload.batch == 1:
+            scale *= workload.learning_rate  # once, instead of for each weight
+        names = {
+            "np": np,
+            "one": real(1),
+            "zero": real(0),
+            "rate": real(workload.learning_rate),
+            "scale": real(scale),
+        }
+        exec(loops(workload), names)
+        self.train = numba.njit(fastmath=True)(names["train"])
+        self.weights = problem.copied_weights()
+        self.gradients = problem.copied_weights()
+        self.run(0)  # compile
+
+    def reset(self) -> None:
+        for ours, given in zip(self.weights, self.problem.weights, strict=True):
+            ours[0][...], ours[1][...] = given
+
+    def run(self, n: int) -> None:
+        arrays = [
+            array
+            for pairs in zip(self.weights, self.gradients, strict=True)
+            for pair in pairs
+            for array in pair
+        ]
+        self.train(n, self.problem.X, self.problem.y, *arrays)
+
+    def result(self) -> Weights:
+        return self.weights
+
+
+def prepare(problem: Problem, threads: int) -> Training:
+    workload = problem.workload
+    if workload.kind != "training" or workload.n_parameters > LARGEST or threads > 1:
+        raise Unsupported("only training of small networks on one thread")
+    if workload.optimizer != "sgd" or workload.loss == "cross_entropy":
+        raise Unsupported("only SGD, squared error or binary cross-entropy")
+    if workload.rows % workload.batch:
+        raise Unsupported("only whole batches")
+    return Training(problem)
