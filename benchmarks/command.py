@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import peers, report, runner
 from benchmarks.processes import cores
+from benchmarks.worker import CLOCK_VARIABLE
 from benchmarks.workloads import FLOATS, WORKLOADS, Workload
 
 
@@ -34,6 +35,12 @@ def add_run_arguments(to: argparse.ArgumentParser) -> None:
     )
     to.add_argument("--rounds", type=int)
     to.add_argument("--quick", action="store_true", help="short rounds, and few")
+    to.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: the process's own time, for one thread on a machine that others use too",
+    )
     to.add_argument("--output", type=Path, help="write this .json and an .md beside it")
 
 
@@ -62,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     print(report.machine())
     done = []
-    with runner.Pool(arguments.peers) as pool:
+    with runner.Pool(arguments.peers, {CLOCK_VARIABLE: arguments.clock}) as pool:
         todo = runner.cases(
             chosen(arguments.only), arguments.dtypes, threads, arguments.threads is None
         )

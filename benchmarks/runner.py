@@ -38,6 +38,8 @@ class Figures:
     times: list[float] = field(default_factory=list)
     before: float = float("nan")
     after: float = float("nan")
+    error: float = 0.0
+    """Of `after`, if chance has a part in it (dropout)."""
     note: str = ""
     absent: str = ""
     """Why there are no times."""
@@ -174,11 +176,8 @@ def _prepare(case: Case, peer: str, pool: Pool, figures: Figures, effort: Effort
                     print(f"{peer}, {case.workload.name}: {answer[trouble]}", file=sys.stderr)
                 return 0
         answers |= answer
-    figures.note, figures.before, figures.after = (
-        answers["note"],
-        answers["before"],
-        answers["after"],
-    )
+    figures.note, figures.error = answers["note"], answers.get("uncertainty", 0.0)
+    figures.before, figures.after = answers["before"], answers["after"]
     return int(answers["n"])
 
 
@@ -202,8 +201,9 @@ def _agree(case: Case, reference: Figures, figures: Figures) -> bool:
     ours, theirs = reference.after - reference.before, figures.after - figures.before
     tolerance = 1e-6 if case.dtype == "float64" else 2e-3
     rounding = 1e-13 if case.dtype == "float64" else 2e-6
+    chance = 5 * (reference.error + figures.error)
     return bool(
         np.isfinite(theirs)
-        and abs(ours - theirs) <= tolerance * abs(ours) + rounding * abs(reference.before)
+        and abs(ours - theirs) <= tolerance * abs(ours) + rounding * abs(reference.before) + chance
         and abs(ours) > 2 * rounding * abs(reference.before)
     )

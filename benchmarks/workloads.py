@@ -32,6 +32,9 @@ class Workload:
     dropout: float = 0.0
     output_bias: bool = True
     kind: str = "training"
+    """"training"; "prediction"; or "gradient", of the loss, one call each."""
+    out: bool = False
+    """A prediction goes into an array that the caller has."""
     dtypes: tuple[str, ...] = FLOATS
     threaded: bool = False
 
@@ -66,7 +69,11 @@ class Workload:
         if len(self.widths) == 2:
             activations = self.output
         if self.kind == "prediction":
-            return f"{network} {activations}, {rows}"
+            return f"{network} {activations}, predict {rows}{', out=' if self.out else ''}"
+        if self.dropout:
+            activations += f", dropout {self.dropout}"
+        if self.kind == "gradient":
+            return f"{network} {activations}, loss and gradient, {rows}"
         fixed = "the same " if self.batch == self.rows else ""
         return f"{network} {activations}, {self.loss}, {self.optimizer}, {fixed}{rows}"
 
@@ -104,6 +111,42 @@ WORKLOADS = [
     ),
 ]  # fmt: skip
 
+W10 = {"dropout": 0.2, "output_bias": False, "dtypes": ("float64",)}
+
+WORKLOADS += [
+    _training("W10", (24, 8, 2), "tanh identity", 200, 200, kind="gradient", **W10),
+    _training("W10-fit", (24, 8, 2), "tanh identity", 200, 200, **W10),
+]
+
+for _out in (False, True):
+    _name = "P{}-out" if _out else "P{}"
+    WORKLOADS += [
+        _prediction(_name.format(1), (4, 5, 3), "sigmoid sigmoid", 1, dtypes=F32, out=_out),
+        _prediction(_name.format(2), (64, 64, 64, 10), "tanh identity", 1, dtypes=F32, out=_out),
+        _prediction(_name.format(3), MNIST, "relu identity", 1, dtypes=F32, out=_out),
+        _prediction(
+            _name.format(4), MNIST, "relu identity", 10_000, dtypes=F32, out=_out, threaded=True
+        ),
+    ]
+
+SIZES = {
+    "S13": ((13, 32, 16, 1), "tanh identity", {"dtypes": ("float64",)}),
+    "S100": (
+        (100, 50, 25, 3),
+        "relu softmax",
+        {"loss": "cross_entropy", "optimizer": "adam", "learning_rate": 0.001},
+    ),
+    "S300": ((784, 300, 100, 10), "relu softmax", LARGE | {"dtypes": F32}),
+    "S1000": ((1000,) * 4, "relu identity", {"threaded": True, "dtypes": F32}),
+}
+
+for _name, (_widths, _activations, _more) in SIZES.items():
+    for _batch in (1, 7, 33, 100, 1000):
+        _rows = _batch * max(1, (100 if _name == "S1000" else 1000) // _batch)
+        WORKLOADS.append(
+            _training(f"{_name}-{_batch}", _widths, _activations, _rows, _batch, **_more)
+        )
+
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
@@ -138,6 +181,8 @@ class Problem:
         for n_in, n_out in zip(workload.widths, workload.widths[1:], strict=False):
             weight = rng.standard_normal((n_in, n_out), np.float32) / np.sqrt(n_in)
             bias = 0.1 * rng.standard_normal(n_out)
+            if n_out == workload.widths[-1] and not workload.output_bias:
+                bias[:] = 0
             self.weights.append((weight.astype(self.dtype), bias.astype(self.dtype)))
 
     def copied_weights(self) -> Weights:
@@ -170,6 +215,13 @@ ACTIVATIONS = {
     "relu": lambda z: np.maximum(z, 0),
     "softmax": softmax,
 }
+
+
+def direction(problem: Problem) -> np.ndarray:
+    """Along which outputs of different peers are compared."""
+    rng = np.random.default_rng(0)
+    shape = (problem.workload.rows, problem.workload.widths[-1])
+    return rng.standard_normal(shape) / np.sqrt(np.prod(shape))
 
 
 def loss(problem: Problem, weights: Weights) -> float:

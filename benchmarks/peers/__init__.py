@@ -1,6 +1,7 @@
 """One module for each peer: how it does a workload in its fastest idiom."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from benchmarks.workloads import Problem, Weights
 
@@ -19,7 +20,22 @@ class Task(Protocol):
         """Train for n epochs, or predict n times."""
 
     def result(self) -> Weights:
-        """The weights as they are now; for a prediction, the last output."""
+        """The weights as they are now."""
+
+
+class Calls:
+    """A task that is one call many times: a prediction, or a loss with its gradient."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+
+    def reset(self) -> None:
+        pass
+
+    def run(self, n: int) -> None:
+        call = self.call
+        for _ in range(n):
+            call()
 
 
 class Peer(Protocol):
@@ -29,7 +45,8 @@ class Peer(Protocol):
 
     def version(self) -> str: ...
 
-    def prepare(self, problem: Problem, threads: int) -> Task: ...
+    def prepare(self, problem: Problem, threads: int) -> Task | Calls:
+        """Calls return the output of a prediction, and the loss of a gradient."""
 
 
 NAMES = (
@@ -41,5 +58,7 @@ NAMES = (
     "torch_manual",
     "numpy_tuned",
     "torch_idiomatic",
+    "onnx_session",
+    "sklearn_mlp",
 )
 """In the order of the tables; the first is what the others are compared with."""

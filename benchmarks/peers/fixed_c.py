@@ -80,8 +80,8 @@ def prepare(problem: Problem, threads: int) -> Training:
         raise Unsupported("only training of small networks on one thread")
     if workload.optimizer != "sgd" or workload.loss == "cross_entropy" or len(workload.widths) > 4:
         raise Unsupported("only SGD, squared error or binary cross-entropy, at most 3 layers")
-    if workload.rows % workload.batch:
-        raise Unsupported("only whole batches")
+    if workload.rows % workload.batch or workload.dropout:
+        raise Unsupported("only whole batches without dropout")
     places = (False, True) if workload.batch == 1 else (False,)
     variants = [Training(problem, *choice) for choice in product((False, True), places)]
     work = workload.rows * workload.n_parameters

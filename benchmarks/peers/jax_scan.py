@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers import Unsupported
+from benchmarks.peers import Calls, Unsupported
 from benchmarks.workloads import Problem, Weights, Workload
 
 jax.config.update("jax_enable_x64", True)
@@ -107,10 +107,48 @@ class Training:
         return [(np.asarray(weight), np.asarray(bias)) for weight, bias in self.weights]
 
 
-def prepare(problem: Problem, threads: int) -> Training:
+def prediction(problem: Problem) -> Calls:
+    workload, X = problem.workload, problem.X
+    weights = jax.tree.map(jnp.array, problem.weights)
+    compiled = jax.jit(
+        lambda weights, x: ACTIVATIONS[workload.output](forward(workload, weights, x))
+    )
+    return Calls(lambda: np.asarray(compiled(weights, X)))
+
+
+def gradient(problem: Problem) -> Calls:
+    """The random bits are drawn in the same compiled call."""
+    keep = 1 - problem.workload.dropout
+    (weight1, bias1), (weight2, _) = problem.weights
+    weights = jax.tree.map(jnp.array, (weight1, bias1, weight2))
+    X, y = jnp.asarray(problem.X), jnp.asarray(problem.y)
+
+    def dropped_loss(weights: Any, mask: Any) -> Any:
+        hidden = jnp.tanh(X @ weights[0] + weights[1])
+        return jnp.square((hidden * mask) @ weights[2] - y).mean()
+
+    @jax.jit
+    def loss_and_gradient(weights: Any, key: Any) -> Any:
+        key, use = jax.random.split(key)
+        mask = jax.random.bernoulli(use, keep, (len(X), weight1.shape[1])) / keep
+        return *jax.value_and_grad(dropped_loss)(weights, mask), key
+
+    key = jax.random.key(0)
+
+    def call() -> float:
+        nonlocal key
+        loss, _, key = loss_and_gradient(weights, key)
+        return float(loss)
+
+    return Calls(call)
+
+
+def prepare(problem: Problem, threads: int) -> Training | Calls:
     workload = problem.workload
     if workload.kind != "training":
-        raise Unsupported("not yet")
+        return {"prediction": prediction, "gradient": gradient}[workload.kind](problem)
+    if workload.dropout:
+        raise Unsupported("dropout only for loss and gradient")
     if workload.rows % workload.batch:
         raise Unsupported("a scan needs whole batches")
     return Training(problem)

@@ -8,7 +8,7 @@ of the workload's dtype, so that nothing is computed in another.
 import numba
 import numpy as np
 
-from benchmarks.peers import Unsupported
+from benchmarks.peers import Calls, Unsupported
 from benchmarks.workloads import Problem, Weights, Workload
 
 TITLE = "numba"
@@ -148,12 +148,50 @@ class Training:
         return self.weights
 
 
-def prepare(problem: Problem, threads: int) -> Training:
+def prediction_loops(workload: Workload) -> str:
+    """Return the source of predict(X, out, w1, b1, w2, b2, ...)."""
+    layers = range(1, len(workload.widths))
+    arrays = ", ".join(f"w{k}, b{k}" for k in layers)
+    lines = [f"def predict(X, out, {arrays}):"]
+    lines += [f"    y{k} = np.empty({workload.widths[k]}, X.dtype)" for k in layers]
+    lines.append("    for r in range(len(X)):")
+    for k in layers:
+        n_in, n_out = workload.widths[k - 1 : k + 1]
+        x = "X[r, i]" if k == 1 else f"y{k - 1}[i]"
+        y = "out[r, j]" if k == layers[-1] else f"y{k}[j]"
+        lines += indented(8, [
+            f"for j in range({n_out}):",
+            f"    y{k}[j] = b{k}[j]",
+            f"for i in range({n_in}):",
+            f"    for j in range({n_out}):",
+            f"        y{k}[j] += {x} * w{k}[i, j]",
+            f"for j in range({n_out}):",
+            f"    z = y{k}[j]",
+            f"    {y} = {ACTIVATIONS[workload.activation(k - 1)]}",
+        ])  # fmt: skip
+    lines.append("    return out")
+    return "\n".join(lines)
+
+
+def prediction(problem: Problem) -> Calls:
+    names = {"np": np, "one": problem.dtype.type(1), "zero": problem.dtype.type(0)}
+    exec(prediction_loops(problem.workload), names)
+    predict = numba.njit(fastmath=True)(names["predict"])
+    arrays = [array for pair in problem.weights for array in pair]
+    X, out = problem.X, np.empty_like(problem.y)
+    if problem.workload.out:
+        return Calls(lambda: predict(X, out, *arrays))
+    return Calls(lambda: predict(X, np.empty_like(out), *arrays))
+
+
+def prepare(problem: Problem, threads: int) -> Training | Calls:
     workload = problem.workload
+    if workload.kind == "prediction" and threads == 1:
+        return prediction(problem)
     if workload.kind != "training" or workload.n_parameters > LARGEST or threads > 1:
         raise Unsupported("only training of small networks on one thread")
     if workload.optimizer != "sgd" or workload.loss == "cross_entropy":
         raise Unsupported("only SGD, squared error or binary cross-entropy")
-    if workload.rows % workload.batch:
-        raise Unsupported("only whole batches")
+    if workload.rows % workload.batch or workload.dropout:
+        raise Unsupported("only whole batches without dropout")
     return Training(problem)

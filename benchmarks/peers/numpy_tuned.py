@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.peers import Unsupported
+from benchmarks.peers import Calls, Unsupported
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "numpy tuned"
@@ -46,10 +46,10 @@ class Training:
     def run(self, n: int) -> None:
         for _ in range(n):
             for x, y in self.batches:
-                self._backward(x, y, self._forward(x))
+                self._backward(x, y, self.forward(x))
                 self.step()
 
-    def _forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: np.ndarray) -> np.ndarray:
         for layer, (weight, bias) in enumerate(self.weights):
             z = self.outputs[layer]
             np.dot(x, weight, out=z)
@@ -137,7 +137,59 @@ class Training:
         return self.weights
 
 
-def prepare(problem: Problem, threads: int) -> Training:
-    if problem.workload.kind != "training":
-        raise Unsupported("not yet")
+def prediction(problem: Problem) -> Calls:
+    """All layers but the last write into arrays made beforehand."""
+    task = Training(problem)
+    X, last = problem.X, task.outputs[-1]
+    if problem.workload.out:
+        return Calls(lambda: task.forward(X))
+
+    def predict() -> np.ndarray:
+        task.outputs[-1] = np.empty_like(last)
+        return task.forward(X)
+
+    return Calls(predict)
+
+
+class Dropped(Training):
+    """The loss and gradient of a network with one hidden layer and dropout after it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.rng = np.random.default_rng(0)
+        self.keep = 1 - problem.workload.dropout
+        self.uniform = np.empty_like(self.outputs[0])
+        self.mask = np.empty_like(self.outputs[0])
+        self.hidden = np.empty_like(self.outputs[0])
+
+    def loss_and_gradient(self) -> float:
+        x, (p, delta) = self.problem.X, (self.outputs[1], self.deltas[1])
+        (weight1, bias1), (weight2, _) = self.weights
+        np.dot(x, weight1, out=self.outputs[0])
+        np.add(self.outputs[0], bias1, out=self.outputs[0])
+        np.tanh(self.outputs[0], out=self.outputs[0])
+        self.rng.random(out=self.uniform)
+        np.less(self.uniform, self.keep, out=self.mask)
+        np.divide(self.mask, self.keep, out=self.mask)
+        np.multiply(self.outputs[0], self.mask, out=self.hidden)
+        np.dot(self.hidden, weight2, out=p)
+        np.subtract(p, self.problem.y, out=delta)
+        loss = float(np.vdot(delta, delta)) / delta.size
+        np.multiply(delta, 2 / delta.size, out=delta)
+        np.dot(self.hidden.T, delta, out=self.gradients[1][0])
+        np.dot(delta, weight2.T, out=self.deltas[0])
+        np.multiply(self.deltas[0], self.mask, out=self.deltas[0])
+        self._times_slope("tanh", self.outputs[0], self.slopes[0], self.deltas[0])
+        np.dot(x.T, self.deltas[0], out=self.gradients[0][0])
+        np.add.reduce(self.deltas[0], axis=0, out=self.gradients[0][1])
+        return loss
+
+
+def prepare(problem: Problem, threads: int) -> Training | Calls:
+    if problem.workload.kind == "prediction":
+        return prediction(problem)
+    if problem.workload.kind == "gradient":
+        return Calls(Dropped(problem).loss_and_gradient)
+    if problem.workload.dropout:
+        raise Unsupported("dropout only for loss and gradient")
     return Training(problem)

@@ -1,8 +1,9 @@
 """PyTorch as its tutorials write it: modules, autograd and an optimiser."""
 
+import numpy as np
 import torch
 
-from benchmarks.peers import Unsupported
+from benchmarks.peers import Calls, Unsupported
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "PyTorch"
@@ -24,7 +25,8 @@ class Training:
         for layer, (weight, _) in enumerate(problem.weights):
             layers.append(torch.nn.Linear(*weight.shape, dtype=self.X.dtype))
             kind = workload.activation(layer)
-            fused = layer == len(problem.weights) - 1 and workload.loss != "mse"
+            last = layer == len(problem.weights) - 1
+            fused = last and workload.loss != "mse" and workload.kind == "training"
             if kind != "identity" and not fused:
                 layers.append(ACTIVATIONS[kind]())
         self.net = torch.nn.Sequential(*layers)
@@ -60,8 +62,22 @@ class Training:
         ]
 
 
-def prepare(problem: Problem, threads: int) -> Training:
+def prediction(problem: Problem) -> Calls:
+    net = Training(problem).net.eval()
+
+    @torch.inference_mode()
+    def predict() -> np.ndarray:
+        return net(torch.from_numpy(problem.X)).numpy()
+
+    return Calls(predict)
+
+
+def prepare(problem: Problem, threads: int) -> Training | Calls:
     torch.set_num_threads(threads)
-    if problem.workload.kind != "training":
-        raise Unsupported("not yet")
+    if problem.workload.kind == "prediction":
+        return prediction(problem)
+    if problem.workload.kind == "gradient" or problem.workload.dropout:
+        raise Unsupported("no dropout")
+    if problem.workload.name.startswith("S"):
+        raise Unsupported("only the named workloads")
     return Training(problem)

@@ -1,8 +1,9 @@
 """PyTorch with gradients written by hand, into arrays allocated beforehand, without autograd."""
 
+import numpy as np
 import torch
 
-from benchmarks.peers import Unsupported
+from benchmarks.peers import Calls, Unsupported
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "PyTorch by hand"
@@ -51,11 +52,11 @@ class Training:
         adam = self.workload.optimizer == "adam"
         for _ in range(n):
             for x, xT, y in self.batches:
-                self._backward(xT, y, self._forward(x), update=not adam)
+                self._backward(xT, y, self.forward(x), update=not adam)
                 if adam:
                     self._adam()
 
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer, (weight, bias) in enumerate(self.weights):
             z = self.outputs[layer]
             torch.addmm(bias, x, weight, out=z)
@@ -127,8 +128,59 @@ class Training:
         return [(weight.numpy(), bias.numpy()) for weight, bias in self.weights]
 
 
-def prepare(problem: Problem, threads: int) -> Training:
+def prediction(problem: Problem) -> Calls:
+    """All layers but the last write into tensors made beforehand; the last too with out=."""
+    task = Training(problem)
+    out = np.empty_like(problem.y)
+    given = torch.from_numpy(out) if problem.workload.out else None
+
+    @torch.inference_mode()
+    def predict() -> np.ndarray:
+        task.outputs[-1] = (
+            torch.empty(out.shape, dtype=task.outputs[-1].dtype) if given is None else given
+        )
+        return task.forward(torch.from_numpy(problem.X)).numpy()
+
+    return Calls(predict)
+
+
+class Dropped(Training):
+    """The loss and gradient of a network with one hidden layer and dropout after it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.mask = torch.empty_like(self.outputs[0])
+        self.hidden = torch.empty_like(self.outputs[0])
+        self.square = torch.empty_like(self.outputs[1])
+
+    @torch.inference_mode()
+    def loss_and_gradient(self) -> float:
+        (x, xT, y), (first, p), (below, delta) = self.batches[0], self.outputs, self.deltas
+        (weight1, bias1), (weight2, _) = self.weights
+        keep = 1 - self.workload.dropout
+        torch.addmm(bias1, x, weight1, out=first)
+        first.tanh_()
+        self.mask.bernoulli_(keep).div_(keep)
+        torch.mul(first, self.mask, out=self.hidden)
+        torch.mm(self.hidden, weight2, out=p)
+        torch.sub(p, y, out=delta)
+        loss = float(torch.mul(delta, delta, out=self.square).mean())
+        delta.mul_(2 / delta.numel())
+        torch.mm(self.hidden.T, delta, out=self.gradients[1][0])
+        torch.mm(delta, weight2.T, out=below)
+        below.mul_(self.mask)
+        self._times_slope("tanh", below, first)
+        torch.mm(xT, below, out=self.gradients[0][0])
+        torch.sum(below, 0, out=self.gradients[0][1])
+        return loss
+
+
+def prepare(problem: Problem, threads: int) -> Training | Calls:
     torch.set_num_threads(threads)
-    if problem.workload.kind != "training":
-        raise Unsupported("not yet")
+    if problem.workload.kind == "prediction":
+        return prediction(problem)
+    if problem.workload.kind == "gradient":
+        return Calls(Dropped(problem).loss_and_gradient)
+    if problem.workload.dropout:
+        raise Unsupported("dropout only for loss and gradient")
     return Training(problem)
