@@ -1,13 +1,12 @@
 """A C program written for exactly this network (c/fixed.c), the fastest of its variants."""
 
 import ctypes
-import time
 from itertools import product
 
 import numpy as np
 
 from benchmarks import compiler
-from benchmarks.peers import Unsupported
+from benchmarks.peers import Unsupported, fastest
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "fixed C"
@@ -67,13 +66,6 @@ class Training:
         return weights
 
 
-def _seconds(task: Training, n: int) -> float:
-    task.reset()
-    start = time.perf_counter()
-    task.run(n)
-    return time.perf_counter() - start
-
-
 def prepare(problem: Problem, threads: int) -> Training:
     workload = problem.workload
     if workload.kind != "training" or workload.n_parameters > LARGEST or threads > 1:
@@ -84,8 +76,4 @@ def prepare(problem: Problem, threads: int) -> Training:
         raise Unsupported("only whole batches without dropout")
     places = (False, True) if workload.batch == 1 else (False,)
     variants = [Training(problem, *choice) for choice in product((False, True), places)]
-    work = workload.rows * workload.n_parameters
-    n = max(1, int(2e7 / work))
-    best = min(variants, key=lambda variant: min(_seconds(variant, n) for _ in range(3)))
-    best.reset()
-    return best
+    return fastest(variants)

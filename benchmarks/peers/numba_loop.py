@@ -8,7 +8,7 @@ of the workload's dtype, so that nothing is computed in another.
 import numba
 import numpy as np
 
-from benchmarks.peers import Calls, Unsupported
+from benchmarks.peers import Calls, Unsupported, fastest
 from benchmarks.workloads import Problem, Weights, Workload
 
 TITLE = "numba"
@@ -32,9 +32,13 @@ def version() -> str:
     return numba.__version__
 
 
-def loops(workload: Workload) -> str:
-    """Return the source of train(epochs, X, y, w1, b1, gw1, gb1, w2, b2, ...)."""
+def loops(workload: Workload, out_major: bool) -> str:
+    """Return the source of train(epochs, X, y, w1, b1, gw1, gb1, w2, b2, ...).
+
+    Weights are (n_out, n_in) if `out_major`, else (n_in, n_out): either can be the faster.
+    """
     layers = range(1, len(workload.widths))
+    at = "j, i" if out_major else "i, j"
     arrays = ", ".join(f"w{k}, b{k}, gw{k}, gb{k}" for k in layers)
     lines = [f"def train(epochs, X, y, {arrays}):"]
     for k in layers:
@@ -43,23 +47,20 @@ def loops(workload: Workload) -> str:
     lines.append("    for epoch in range(epochs):")
     if workload.batch == 1:
         lines.append(f"        for r in range({workload.rows}):")
-        lines += indented(12, one_row(workload, "w{k}[i, j] -= ", "b{k}[j] -= "))
-        return "\n".join(lines)
+        change = (f"w{{k}}[{at}] -= ", "b{k}[j] -= ")
+        return "\n".join(lines + indented(12, one_row(workload, at, change)))
     lines.append(f"        for start in range(0, {workload.rows}, {workload.batch}):")
     for k in layers:
-        lines.append(f"            gw{k}[:] = zero")
-        lines.append(f"            gb{k}[:] = zero")
+        lines += [f"            gw{k}[:] = zero", f"            gb{k}[:] = zero"]
     lines.append(f"            for r in range(start, start + {workload.batch}):")
-    lines += indented(16, one_row(workload, "gw{k}[i, j] += ", "gb{k}[j] += "))
+    lines += indented(16, one_row(workload, at, (f"gw{{k}}[{at}] += ", "gb{k}[j] += ")))
     for k in layers:
-        n_in, n_out = workload.widths[k - 1 : k + 1]
-        lines += indented(12, [
-            f"for i in range({n_in}):",
-            f"    for j in range({n_out}):",
-            f"        w{k}[i, j] -= rate * gw{k}[i, j]",
-            f"for j in range({n_out}):",
-            f"    b{k}[j] -= rate * gb{k}[j]",
-        ])  # fmt: skip
+        change = [f"    w{k}[{at}] -= rate * gw{k}[{at}]"]
+        lines += indented(12, over_weights(workload, k, at, change))
+        lines += [
+            f"            for j in range({workload.widths[k]}):",
+            f"                b{k}[j] -= rate * gb{k}[j]",
+        ]
     return "\n".join(lines)
 
 
@@ -67,7 +68,15 @@ def indented(by: int, lines: list[str]) -> list[str]:
     return [" " * by + line for line in lines]
 
 
-def one_row(workload: Workload, change_weight: str, change_bias: str) -> list[str]:
+def over_weights(workload: Workload, k: int, at: str, body: list[str]) -> list[str]:
+    """Two loops over a layer's weights as they lie, around `body`, which is indented once."""
+    n_in, n_out = workload.widths[k - 1 : k + 1]
+    headers = {"i": f"for i in range({n_in}):", "j": f"for j in range({n_out}):"}
+    outer, inner = at.split(", ")
+    return [headers[outer], f"    {headers[inner]}", *indented(4, body)]
+
+
+def one_row(workload: Workload, at: str, change: tuple[str, str]) -> list[str]:
     """Forward, backward, and what a row's gradient changes."""
     lines, last = [], len(workload.widths) - 1
     for k in range(1, last + 1):
@@ -76,7 +85,7 @@ def one_row(workload: Workload, change_weight: str, change_bias: str) -> list[st
             f"for j in range({workload.widths[k]}):",
             f"    z = b{k}[j]",
             f"    for i in range({workload.widths[k - 1]}):",
-            f"        z += {x} * w{k}[i, j]",
+            f"        z += {x} * w{k}[{at}]",
             f"    y{k}[j] = {ACTIVATIONS[workload.activation(k - 1)]}",
         ]
     p = f"y{last}[j]"
@@ -86,25 +95,23 @@ def one_row(workload: Workload, change_weight: str, change_bias: str) -> list[st
         f"    d{last}[j] = scale * ({p} - y[r, j]) * ({slope})",
     ]
     for k in range(last, 0, -1):
-        lines += one_layer_back(workload, k, change_weight.format(k=k), change_bias.format(k=k))
+        lines += one_layer_back(workload, k, at, *(text.format(k=k) for text in change))
     return lines
 
 
-def one_layer_back(workload: Workload, k: int, change_weight: str, change_bias: str) -> list[str]:
+def one_layer_back(
+    workload: Workload, k: int, at: str, change_weight: str, change_bias: str
+) -> list[str]:
     n_in, n_out = workload.widths[k - 1 : k + 1]
     biases = [f"for j in range({n_out}):", f"    {change_bias}d{k}[j]"]
     if k == 1:
-        return [
-            f"for i in range({n_in}):",
-            f"    for j in range({n_out}):",
-            f"        {change_weight}X[r, i] * d{k}[j]",
-            *biases,
-        ]
+        change = [f"    {change_weight}X[r, i] * d{k}[j]"]
+        return over_weights(workload, k, at, change) + biases
     return [
         f"for i in range({n_in}):",
         "    s = zero",
         f"    for j in range({n_out}):",
-        f"        s += w{k}[i, j] * d{k}[j]",
+        f"        s += w{k}[{at}] * d{k}[j]",
         f"        {change_weight}y{k - 1}[i] * d{k}[j]",
         f"    d{k - 1}[i] = s * ({SLOPES[workload.hidden].format(y=f'y{k - 1}[i]')})",
         *biases,
@@ -112,9 +119,10 @@ def one_layer_back(workload: Workload, k: int, change_weight: str, change_bias: 
 
 
 class Training:
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, out_major: bool) -> None:
         workload, real = problem.workload, problem.dtype.type
-        self.problem = problem
+        self.problem, self.out_major = problem, out_major
+        self.note = "out-major" if out_major else "in-major"
         scale = (2 if workload.loss == "mse" else 1) / workload.batch / problem.y.shape[1]
         if workload.batch == 1:
             scale *= workload.learning_rate  # once, instead of for each weight
@@ -125,15 +133,19 @@ class Training:
             "rate": real(workload.learning_rate),
             "scale": real(scale),
         }
-        exec(loops(workload), names)
+        exec(loops(workload, out_major), names)
         self.train = numba.njit(fastmath=True)(names["train"])
-        self.weights = problem.copied_weights()
-        self.gradients = problem.copied_weights()
+        self.weights, self.gradients = self._arrays(), self._arrays()
         self.run(0)  # compile
+
+    def _arrays(self) -> Weights:
+        pairs = self.problem.copied_weights()
+        return [(w.T.copy() if self.out_major else w, b) for w, b in pairs]
 
     def reset(self) -> None:
         for ours, given in zip(self.weights, self.problem.weights, strict=True):
-            ours[0][...], ours[1][...] = given
+            ours[0][...] = given[0].T if self.out_major else given[0]
+            ours[1][...] = given[1]
 
     def run(self, n: int) -> None:
         arrays = [
@@ -145,7 +157,7 @@ class Training:
         self.train(n, self.problem.X, self.problem.y, *arrays)
 
     def result(self) -> Weights:
-        return self.weights
+        return [(w.T if self.out_major else w, b) for w, b in self.weights]
 
 
 def prediction_loops(workload: Workload) -> str:
@@ -194,4 +206,4 @@ def prepare(problem: Problem, threads: int) -> Training | Calls:
         raise Unsupported("only SGD, squared error or binary cross-entropy")
     if workload.rows % workload.batch or workload.dropout:
         raise Unsupported("only whole batches without dropout")
-    return Training(problem)
+    return fastest([Training(problem, out_major) for out_major in (False, True)])
