@@ -29,22 +29,33 @@ class WorkerError(RuntimeError):
     """The process of a peer is gone."""
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How to start a peer: a module of benchmarks.peers, under which Python and environment."""
+
+    module: str
+    python: str = sys.executable
+    environment: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Worker:
     """A peer's process. On one thread it is bound to one core: JAX cannot be limited otherwise."""
 
-    peer: str
+    launch: Launch
     threads: int
-    python: str = sys.executable
-    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         core = cores()[-1] if self.threads == 1 and hasattr(os, "sched_setaffinity") else -1
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         path = [str(ROOT), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
-        environment |= self.environment
-        command = [self.python, "-m", "benchmarks.worker", self.peer, str(self.threads), str(core)]
+        environment |= self.launch.environment
+        module = self.launch.module
+        command = [
+            self.launch.python,
+            *("-m", "benchmarks.worker", module, str(self.threads), str(core)),
+        ]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -57,7 +68,7 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise WorkerError(f"{self.peer} ended with status {self.process.wait()}")
+            raise WorkerError(f"{self.launch.module} ended with status {self.process.wait()}")
         return json.loads(line)
 
     def close(self) -> None:

@@ -96,6 +96,27 @@ def _other(pool: Pool, figures: Figures) -> str:
     return text if figures.agrees is not False else f"{text}, other result"
 
 
+BEGIN, END = "<!-- begin: written by python -m benchmarks --into -->", "<!-- end -->"
+
+
+def renew(path: Path, text: str) -> None:
+    """Put `text` between the two marks of a Markdown file."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"{path} lacks the marks {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def versions(pool: Pool) -> str:
+    """The machine, who took part and who did not."""
+    there = ", ".join(f"{pool.titles[name]} {version}" for name, version in pool.versions.items())
+    lines = [f"{machine()}. {there}."]
+    if pool.missing:
+        lines.append(f"Not measured: {', '.join(pool.missing)}.")
+    return "\n".join(lines)
+
+
 def as_json(cases: Sequence[Case], pool: Pool) -> str:
     def plain(value: float) -> float | None:
         return value if math.isfinite(value) else None

@@ -3,13 +3,13 @@
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.processes import Worker, WorkerError
+from benchmarks.processes import Launch, Worker, WorkerError
 from benchmarks.workloads import Workload
 
 REFERENCE = "bpcore_fit"
@@ -30,6 +30,13 @@ FULL = Effort(9, 0.1, 2.0)
 QUICK = Effort(3, 0.02, 0.3)
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, high
+
+
 @dataclass
 class Figures:
     """One peer's times for one workload, in seconds an update or call."""
@@ -43,6 +50,8 @@ class Figures:
     note: str = ""
     absent: str = ""
     """Why there are no times."""
+    digest: str = ""
+    """Of the bits of the weights after the check."""
     ratio: float = float("nan")
     """The reference's time by this one's, the median over rounds."""
     agrees: bool | None = None
@@ -55,9 +64,7 @@ class Figures:
     @property
     def spread(self) -> float:
         """The distance between the quartiles as a share of the median."""
-        if len(self.times) < 3:
-            return float("nan")
-        low, _, high = statistics.quantiles(self.times, n=4, method="inclusive")
+        low, high = quartiles(self.times)
         return (high - low) / self.median
 
 
@@ -87,8 +94,8 @@ def _median(figures: Figures) -> float:
 class Pool:
     """The processes, each started when it is first needed."""
 
-    def __init__(self, peers: Sequence[str], environment: dict[str, str] | None = None) -> None:
-        self.peers, self.environment = peers, environment or {}
+    def __init__(self, peers: Mapping[str, Launch]) -> None:
+        self.peers = peers
         self.workers: dict[tuple[str, int], Worker] = {}
         self.titles: dict[str, str] = {}
         self.versions: dict[str, str] = {}
@@ -99,7 +106,7 @@ class Pool:
             return None
         key = (peer, threads)
         if key not in self.workers:
-            self.workers[key] = Worker(peer, threads, environment=self.environment)
+            self.workers[key] = Worker(self.peers[peer], threads)
             hello = self.ask(key, "hello")
             if "title" not in hello:
                 self.missing[peer] = str(next(iter(hello.values())))
@@ -139,7 +146,7 @@ def cases(
 
 
 def run(case: Case, pool: Pool, effort: Effort) -> None:
-    """Fill in the figures of a case."""
+    """Fill in the figures of a case; all are compared with the first of the pool."""
     counts: dict[str, int] = {}
     for peer in pool.peers:
         figures = case.figures[peer] = Figures(peer)
@@ -147,12 +154,12 @@ def run(case: Case, pool: Pool, effort: Effort) -> None:
         if n:
             counts[peer] = n
     _time(case, pool, counts, effort)
-    reference = case.figures.get(REFERENCE)
+    reference = case.figures[next(iter(pool.peers))]
     for figures in case.timed.values():
-        if reference is not None and reference.times:
+        if reference.times:
             pairs = zip(reference.times, figures.times, strict=False)
             figures.ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-            figures.agrees = _agree(case, reference, figures)
+            figures.agrees = agree(case, reference, figures)
 
 
 def _prepare(case: Case, peer: str, pool: Pool, figures: Figures, effort: Effort) -> int:
@@ -177,6 +184,7 @@ def _prepare(case: Case, peer: str, pool: Pool, figures: Figures, effort: Effort
                 return 0
         answers |= answer
     figures.note, figures.error = answers["note"], answers.get("uncertainty", 0.0)
+    figures.digest = answers.get("digest", "")
     figures.before, figures.after = answers["before"], answers["after"]
     return int(answers["n"])
 
@@ -196,7 +204,7 @@ def _time(case: Case, pool: Pool, counts: dict[str, int], effort: Effort) -> Non
                 spent += answer["seconds"]
 
 
-def _agree(case: Case, reference: Figures, figures: Figures) -> bool:
+def agree(case: Case, reference: Figures, figures: Figures) -> bool:
     """Whether the loss has changed by the same amount, as far as the dtype can tell."""
     ours, theirs = reference.after - reference.before, figures.after - figures.before
     tolerance = 1e-6 if case.dtype == "float64" else 2e-3

@@ -1,5 +1,6 @@
 """One peer in a process of its own: answers the runner's questions, one JSON line each."""
 
+import hashlib
 import json
 import os
 import statistics
@@ -62,7 +63,7 @@ class Session:
         self.task = self.peer.prepare(self.problem, self.threads)
         return {"note": getattr(self.task, "note", "")}
 
-    def check(self) -> dict[str, float]:
+    def check(self) -> dict[str, Any]:
         """What the peers must agree on: losses before and after training, or of calls."""
         from benchmarks.workloads import direction, loss
 
@@ -77,8 +78,10 @@ class Session:
         self.task.reset()
         before = loss(self.problem, self.problem.weights)
         self.task.run(self.problem.workload.check_epochs)
-        after = loss(self.problem, self.task.result())
-        return {"before": before, "after": after}
+        weights = self.task.result()
+        after = loss(self.problem, weights)
+        digest = hashlib.sha256(b"".join(array.tobytes() for pair in weights for array in pair))
+        return {"before": before, "after": after, "digest": digest.hexdigest()}
 
     def seconds(self, n: int) -> float:
         start = self.clock()
