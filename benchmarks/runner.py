@@ -26,7 +26,7 @@ class Effort:
     """Seconds for all rounds of one peer; slow workloads get fewer, but at least three."""
 
 
-FULL = Effort(9, 0.1, 2.0)
+FULL = Effort(7, 0.1, 2.0)
 QUICK = Effort(3, 0.02, 0.3)
 
 
@@ -196,7 +196,8 @@ def _time(case: Case, pool: Pool, counts: dict[str, int], effort: Effort) -> Non
         if turn >= 3 and spent > effort.budget * len(peers):
             break
         for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)] if peers else ():
-            time.sleep(SETTLE)
+            if case.threads > 1:
+                time.sleep(SETTLE)
             answer = pool.ask((peer, case.threads), "round", n=counts[peer])
             if "seconds" in answer:
                 units = counts[peer] * case.workload.updates

@@ -1,12 +1,16 @@
-"""PyTorch with gradients written by hand, into arrays allocated beforehand, without autograd."""
+"""PyTorch with gradients written by hand, into arrays allocated beforehand, without autograd.
+
+Weights lie as (n_in, n_out) or as (n_out, n_in), whichever is faster.
+"""
 
 import numpy as np
 import torch
 
-from benchmarks.peers import Calls, Unsupported
+from benchmarks.peers import Calls, Unsupported, fastest
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "PyTorch by hand"
+LARGEST = 1_000_000  # parameters; beyond, the order makes no difference and trying takes long
 
 aten = torch.ops.aten
 
@@ -16,8 +20,9 @@ def version() -> str:
 
 
 class Training:
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, out_major: bool = False) -> None:
+        self.problem, self.out_major = problem, out_major
+        self.note = "out-major" if out_major else "in-major"
         workload = self.workload = problem.workload
         X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y)
         self.batches = [(X[rows], X[rows].T, y[rows]) for rows in problem.batches]
@@ -36,7 +41,10 @@ class Training:
         views, start = [], 0
         for weight, bias in self.problem.weights:
             middle, end = start + weight.size, start + weight.size + bias.size
-            views.append((flat[start:middle].reshape(weight.shape), flat[middle:end]))
+            n_in, n_out = weight.shape
+            view = flat[start:middle]
+            view = view.reshape(n_out, n_in).T if self.out_major else view.reshape(n_in, n_out)
+            views.append((view, flat[middle:end]))
             start = end
         return views
 
@@ -183,4 +191,6 @@ def prepare(problem: Problem, threads: int) -> Training | Calls:
         return Calls(Dropped(problem).loss_and_gradient)
     if problem.workload.dropout:
         raise Unsupported("dropout only for loss and gradient")
-    return Training(problem)
+    if problem.workload.n_parameters > LARGEST:
+        return Training(problem)
+    return fastest([Training(problem, out_major) for out_major in (False, True)])
