@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-QUICK = ["W1", "W2", "W3*", "W5*", "W6"]
+QUICK = ["W3b", "W5b", "W5c", "W6"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
