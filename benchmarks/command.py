@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="bpcore beside its peers")
     add_choices(run)
     run.add_argument("--peers", type=names, default=list(peers.NAMES), help=",".join(peers.NAMES))
+    run.add_argument("--avx2", action="store_true", help="bpcore and NumPy without AVX-512")
     run.add_argument("--quick", action="store_true", help="few and short rounds, named workloads")
     run.add_argument("--output", type=Path, help="write this .json, and an .md beside it")
     run.add_argument("--into", type=Path, help="renew the table of this Markdown file")
@@ -80,11 +81,29 @@ def cases(arguments: argparse.Namespace, default: Sequence[str]) -> list[runner.
     return list(runner.cases(workloads, arguments.dtypes, threads, arguments.threads is None))
 
 
+def without_avx512() -> dict[str, str]:
+    """Return variables that keep bpcore, NumPy and its OpenBLAS to AVX2."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    found = [
+        name
+        for name in __cpu_dispatch__
+        if __cpu_features__[name] and name.startswith(("AVX512", "X86_V4"))
+    ]
+    return {
+        "BPCORE_SIMD": "avx2",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(found),
+        "OPENBLAS_CORETYPE": "Haswell",
+    }
+
+
 def run(arguments: argparse.Namespace) -> int:
     effort = runner.QUICK if arguments.quick else runner.FULL
     if arguments.rounds:
         effort = runner.Effort(arguments.rounds, effort.seconds, float("inf"))
     environment = {CLOCK_VARIABLE: arguments.clock}
+    if arguments.avx2:
+        environment |= without_avx512()
     launches = {name: Launch(name, environment=environment) for name in arguments.peers}
     start = time.monotonic()
     print(report.machine())

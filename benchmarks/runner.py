@@ -173,8 +173,10 @@ def _prepare(case: Case, peer: str, pool: Pool, figures: Figures, effort: Effort
         ("check", {}),
         ("calibrate", {"seconds": effort.seconds}),
     ]
-    answers: dict[str, Any] = {}
+    answers: dict[str, Any] = {"n": 1}
     for what, arguments in questions:
+        if what == "calibrate" and answers.get("epoch", 0.0) > effort.seconds:
+            break  # one epoch is long enough
         answer = pool.ask(key, what, **arguments)
         for trouble in ("unsupported", "missing", "error"):
             if trouble in answer:

@@ -77,11 +77,17 @@ class Session:
             return {"before": 0.0, "after": statistics.fmean(losses), "uncertainty": error}
         self.task.reset()
         before = loss(self.problem, self.problem.weights)
-        self.task.run(self.problem.workload.check_epochs)
+        epochs = self.problem.workload.check_epochs
+        took = self.seconds(epochs)
         weights = self.task.result()
         after = loss(self.problem, weights)
         digest = hashlib.sha256(b"".join(array.tobytes() for pair in weights for array in pair))
-        return {"before": before, "after": after, "digest": digest.hexdigest()}
+        return {
+            "before": before,
+            "after": after,
+            "digest": digest.hexdigest(),
+            "epoch": took / epochs,
+        }
 
     def seconds(self, n: int) -> float:
         start = self.clock()

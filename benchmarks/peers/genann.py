@@ -1,4 +1,4 @@
-"""genann, if GENANN_LIBRARY names a shared library of it (compiled with -O3 -march=native).
+"""genann, if GENANN_LIBRARY names an optimised shared library of it.
 
 With the exact sigmoid, not the looked-up one that is its default: the others compute it too.
 """

@@ -193,4 +193,4 @@ def prepare(problem: Problem, threads: int) -> Training | Calls:
         raise Unsupported("dropout only for loss and gradient")
     if problem.workload.n_parameters > LARGEST:
         return Training(problem)
-    return fastest([Training(problem, out_major) for out_major in (False, True)])
+    return fastest([Training(problem, out_major) for out_major in (False, True)], threads)
