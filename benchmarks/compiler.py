@@ -8,8 +8,12 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.peers import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SOURCES = Path(__file__).parent / "c"
 NATIVE = ("-O3", "-march=native", "-ffast-math")
@@ -52,5 +56,5 @@ def library(source: str, flags: tuple[str, ...] = NATIVE, **macros: object) -> c
     return ctypes.CDLL(str(built))
 
 
-def pointer(array: "object") -> ctypes.c_void_p:
+def pointer(array: "np.ndarray") -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)

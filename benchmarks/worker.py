@@ -36,6 +36,7 @@ class Session:
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
         self.task: Any = None
+        self.problem: Any = None
         cpu = os.environ.get(CLOCK_VARIABLE) == "cpu"
         self.clock = time.process_time if cpu else time.perf_counter
 

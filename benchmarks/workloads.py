@@ -1,8 +1,10 @@
 """What is measured: networks, data and starting weights, the same for bpcore and every peer."""
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +91,7 @@ def _prediction(
     return _training(name, widths, activations, rows, rows, kind="prediction", **more)
 
 
-LARGE = {"loss": "cross_entropy", "threaded": True}
+LARGE: dict[str, Any] = {"loss": "cross_entropy", "threaded": True}
 MNIST = (784, 128, 10)
 F32 = ("float32",)
 
@@ -111,7 +113,7 @@ WORKLOADS = [
     ),
 ]  # fmt: skip
 
-W10 = {"dropout": 0.2, "output_bias": False, "dtypes": ("float64",)}
+W10: dict[str, Any] = {"dropout": 0.2, "output_bias": False, "dtypes": ("float64",)}
 
 WORKLOADS += [
     _training("W10", (24, 8, 2), "tanh identity", 200, 200, kind="gradient", **W10),
@@ -129,7 +131,7 @@ for _out in (False, True):
         ),
     ]
 
-SIZES = {
+SIZES: dict[str, tuple[tuple[int, ...], str, dict[str, Any]]] = {
     "S13": ((13, 32, 16, 1), "tanh identity", {"dtypes": ("float64",)}),
     "S100": (
         (100, 50, 25, 3),
@@ -169,7 +171,7 @@ class Problem:
         X = rng.standard_normal((workload.rows, workload.widths[0]), np.float32)
         if workload.loss == "cross_entropy":
             self.labels = rng.integers(0, n_out, workload.rows)
-            y = np.eye(n_out)[self.labels]
+            y: np.ndarray = np.eye(n_out)[self.labels]
         elif workload.loss == "bce":
             y = rng.integers(0, 2, (workload.rows, n_out))
         elif workload.output == "sigmoid":
@@ -208,7 +210,7 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=1, keepdims=True)
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda z: z,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "tanh": np.tanh,

@@ -17,13 +17,13 @@ typedef REAL real;
 
 #if OUT_MAJOR
 #define AT(i, j, n_in, n_out) ((j) * (n_in) + (i))
-#define FOR_WEIGHTS(i, j, n_in, n_out)    \
-    for (int j = 0; j < (n_out); j++) \
+#define FOR_WEIGHTS(i, j, n_in, n_out)                                                                                         \
+    for (int j = 0; j < (n_out); j++)                                                                                          \
         for (int i = 0; i < (n_in); i++)
 #else
 #define AT(i, j, n_in, n_out) ((i) * (n_out) + (j))
-#define FOR_WEIGHTS(i, j, n_in, n_out)   \
-    for (int i = 0; i < (n_in); i++) \
+#define FOR_WEIGHTS(i, j, n_in, n_out)                                                                                         \
+    for (int i = 0; i < (n_in); i++)                                                                                           \
         for (int j = 0; j < (n_out); j++)
 #endif
 
@@ -49,59 +49,47 @@ enum { N_OUT = N3, WIDEST = LARGER(N1, LARGER(N2, N3)) };
 
 INLINE real activate(int kind, real z)
 {
-    if (kind == SIGMOID)
-        return 1 / (1 + (sizeof(real) == 4 ? (real)expf(-(float)z) : (real)exp(-(double)z)));
-    if (kind == TANH)
-        return sizeof(real) == 4 ? (real)tanhf((float)z) : (real)tanh((double)z);
-    if (kind == RELU)
-        return z > 0 ? z : 0;
+    if (kind == SIGMOID) return 1 / (1 + (sizeof(real) == 4 ? (real)expf(-(float)z) : (real)exp(-(double)z)));
+    if (kind == TANH) return sizeof(real) == 4 ? (real)tanhf((float)z) : (real)tanh((double)z);
+    if (kind == RELU) return z > 0 ? z : 0;
     return z;
 }
 
 INLINE real slope(int kind, real y)
 {
-    if (kind == SIGMOID)
-        return y * (1 - y);
-    if (kind == TANH)
-        return 1 - y * y;
-    if (kind == RELU)
-        return y > 0;
+    if (kind == SIGMOID) return y * (1 - y);
+    if (kind == TANH) return 1 - y * y;
+    if (kind == RELU) return y > 0;
     return 1;
 }
 
 INLINE void forward(int n_in, int n_out, int kind, const real *w, const real *b, const real *x, real *y)
 {
     real z[WIDEST];
-    for (int j = 0; j < n_out; j++)
-        z[j] = b[j];
+    for (int j = 0; j < n_out; j++) z[j] = b[j];
     FOR_WEIGHTS(i, j, n_in, n_out) z[j] += x[i] * w[AT(i, j, n_in, n_out)];
-    for (int j = 0; j < n_out; j++)
-        y[j] = activate(kind, z[j]);
+    for (int j = 0; j < n_out; j++) y[j] = activate(kind, z[j]);
 }
 
 /* The error at a layer's input x, which `kind` below it has made. */
 INLINE void backward(int n_in, int n_out, int kind, const real *w, const real *delta, const real *x, real *passed)
 {
     real sum[WIDEST];
-    for (int i = 0; i < n_in; i++)
-        sum[i] = 0;
+    for (int i = 0; i < n_in; i++) sum[i] = 0;
     FOR_WEIGHTS(i, j, n_in, n_out) sum[i] += w[AT(i, j, n_in, n_out)] * delta[j];
-    for (int i = 0; i < n_in; i++)
-        passed[i] = sum[i] * slope(kind, x[i]);
+    for (int i = 0; i < n_in; i++) passed[i] = sum[i] * slope(kind, x[i]);
 }
 
 INLINE void add_outer(int n_in, int n_out, real scale, const real *delta, const real *x, real *w, real *b)
 {
     FOR_WEIGHTS(i, j, n_in, n_out) w[AT(i, j, n_in, n_out)] += scale * x[i] * delta[j];
-    for (int j = 0; j < n_out; j++)
-        b[j] += scale * delta[j];
+    for (int j = 0; j < n_out; j++) b[j] += scale * delta[j];
 }
 
 INLINE void output_error(const real *p, const real *t, real *delta)
 {
     for (int j = 0; j < N_OUT; j++)
-        delta[j] = BCE ? (p[j] - t[j]) / (BATCH * N_OUT)
-                       : (p[j] - t[j]) * slope(OUTPUT, p[j]) * ((real)2 / (BATCH * N_OUT));
+        delta[j] = BCE ? (p[j] - t[j]) / (BATCH * N_OUT) : (p[j] - t[j]) * slope(OUTPUT, p[j]) * ((real)2 / (BATCH * N_OUT));
 }
 
 /* Adds scale times one row's gradient to `sum`, which for one row an update is the network itself. */
@@ -150,12 +138,10 @@ void train(real *parameters, const real *X, const real *y, real rate, long epoch
 #else
             network sum;
             memset(&sum, 0, sizeof sum);
-            for (int row = start; row < start + BATCH; row++)
-                one_row(&net, X + row * N0, y + row * N_OUT, 1, &sum);
+            for (int row = start; row < start + BATCH; row++) one_row(&net, X + row * N0, y + row * N_OUT, 1, &sum);
             real *w = (real *)&net;
             const real *g = (const real *)&sum;
-            for (size_t k = 0; k < sizeof net / sizeof(real); k++)
-                w[k] -= rate * g[k];
+            for (size_t k = 0; k < sizeof net / sizeof(real); k++) w[k] -= rate * g[k];
 #endif
         }
     memcpy(parameters, &net, sizeof net);

@@ -25,36 +25,30 @@ double peak_flops(double seconds)
     double best = 0;
     for (double until = now() + seconds; now() < until;) {
         vector sum[CHAINS];
-        for (int i = 0; i < CHAINS; i++)
-            sum[i] = (vector){0} + (real)i;
+        for (int i = 0; i < CHAINS; i++) sum[i] = (vector){0} + (real)i;
         vector x = (vector){0} + (real)0.999, y = (vector){0} + (real)0.001;
         double start = now();
         for (int turn = 0; turn < TURNS; turn++)
 #pragma GCC unroll 12
-            for (int i = 0; i < CHAINS; i++)
-                sum[i] = sum[i] * x + y;
+            for (int i = 0; i < CHAINS; i++) sum[i] = sum[i] * x + y;
         double flops = 2.0 * TURNS * CHAINS * LANES / (now() - start);
-        if (flops > best)
-            best = flops;
-        for (int i = 0; i < CHAINS; i++)
-            sink = sum[i][0];
+        if (flops > best) best = flops;
+        for (int i = 0; i < CHAINS; i++) sink = sum[i][0];
     }
     return best;
 }
 
 /* Runs LOOP so many times in a row, again and again until the time is up, and returns the least seconds of one. */
-#define LEAST_SECONDS(turns, seconds, LOOP)                                    \
-    double best = 1e9;                                                         \
-    for (double until = now() + (seconds); now() < until || best > 1e8;) {     \
-        double start = now();                                                  \
-        for (ptrdiff_t turn = 0; turn < (turns); turn++) {                     \
-            LOOP                                                               \
-            __asm__ volatile("" ::: "memory"); /* no turn may be left out */ \
-        }                                                                      \
-        double took = (now() - start) / (double)(turns);                       \
-        if (took < best)                                                       \
-            best = took;                                                       \
-    }                                                                          \
+#define LEAST_SECONDS(turns, seconds, LOOP)                                                                                    \
+    double best = 1e9;                                                                                                         \
+    for (double until = now() + (seconds); now() < until || best > 1e8;) {                                                     \
+        double start = now();                                                                                                  \
+        for (ptrdiff_t turn = 0; turn < (turns); turn++) {                                                                     \
+            LOOP __asm__ volatile("" :: : "memory"); /* no turn may be left out */                                             \
+        }                                                                                                                      \
+        double took = (now() - start) / (double)(turns);                                                                       \
+        if (took < best) best = took;                                                                                          \
+    }                                                                                                                          \
     return best
 
 /* a = b + s c over n elements each. */
@@ -62,8 +56,7 @@ double triad_seconds(real *restrict a, const real *restrict b, const real *restr
                      double seconds)
 {
     LEAST_SECONDS(turns, seconds, {
-        for (ptrdiff_t i = 0; i < n; i++)
-            a[i] = b[i] + (real)0.5 * c[i];
+        for (ptrdiff_t i = 0; i < n; i++) a[i] = b[i] + (real)0.5 * c[i];
     });
 }
 

@@ -6,6 +6,5 @@ void one_by_one(learn_row *learn, const void *net, const double *X, const double
                 long n_in, long n_out)
 {
     for (long epoch = 0; epoch < epochs; epoch++)
-        for (long row = 0; row < rows; row++)
-            learn(net, X + row * n_in, y + row * n_out, rate);
+        for (long row = 0; row < rows; row++) learn(net, X + row * n_in, y + row * n_out, rate);
 }

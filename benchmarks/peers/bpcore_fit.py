@@ -1,7 +1,9 @@
 """bpcore through its public interface: ``net.fit``, ``net.predict``, ``net.loss_and_gradient``."""
 
+from collections.abc import Callable
+
 import bpcore
-from benchmarks.peers import Calls
+from benchmarks.peers import Calls, Task
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "bpcore"
@@ -82,7 +84,11 @@ def gradient(problem: Problem) -> Calls:
     return Calls(lambda: net.loss_and_gradient(X, y, training=True)[0])
 
 
-def prepare(problem: Problem, threads: int) -> Training | Calls:
+def prepare(problem: Problem, threads: int) -> Task | Calls:
     bpcore.set_num_threads(threads)
-    kinds = {"training": Training, "prediction": prediction, "gradient": gradient}
+    kinds: dict[str, Callable[[Problem], Task | Calls]] = {
+        "training": Training,
+        "prediction": prediction,
+        "gradient": gradient,
+    }
     return kinds[problem.workload.kind](problem)

@@ -2,11 +2,12 @@
 
 import ctypes
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from benchmarks import compiler
-from benchmarks.peers import Unsupported, fastest
+from benchmarks.peers import Task, Unsupported, fastest
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "fixed C"
@@ -23,7 +24,7 @@ class Training:
         self.problem, self.out_major = problem, out_major
         order = "out-major" if out_major else "in-major"
         self.note = order + (", in place" if in_place else "")
-        widths = {f"N{i}": n for i, n in enumerate(workload.widths)}
+        widths: dict[str, Any] = {f"N{i}": n for i, n in enumerate(workload.widths)}
         self._train = compiler.library(
             "fixed.c",
             REAL={4: "float", 8: "double"}[problem.dtype.itemsize],
@@ -66,7 +67,7 @@ class Training:
         return weights
 
 
-def prepare(problem: Problem, threads: int) -> Training:
+def prepare(problem: Problem, threads: int) -> Task:
     workload = problem.workload
     if workload.kind != "training" or workload.n_parameters > LARGEST or threads > 1:
         raise Unsupported("only training of small networks on one thread")

@@ -94,7 +94,7 @@ class Training:
 
     def reset(self) -> None:
         self.weights = jax.tree.map(jnp.array, self.problem.copied_weights())
-        self.slots = ()
+        self.slots: Any = ()
         if self.workload.optimizer == "adam":
             zeros = jax.tree.map(jnp.zeros_like, self.weights)
             self.slots = (zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros((), self.problem.dtype))

@@ -8,7 +8,7 @@ of the workload's dtype, so that nothing is computed in another.
 import numba
 import numpy as np
 
-from benchmarks.peers import Calls, Unsupported, fastest
+from benchmarks.peers import Calls, Task, Unsupported, fastest
 from benchmarks.workloads import Problem, Weights, Workload
 
 TITLE = "numba"
@@ -47,8 +47,8 @@ def loops(workload: Workload, out_major: bool) -> str:
     lines.append("    for epoch in range(epochs):")
     if workload.batch == 1:
         lines.append(f"        for r in range({workload.rows}):")
-        change = (f"w{{k}}[{at}] -= ", "b{k}[j] -= ")
-        return "\n".join(lines + indented(12, one_row(workload, at, change)))
+        in_place = (f"w{{k}}[{at}] -= ", "b{k}[j] -= ")
+        return "\n".join(lines + indented(12, one_row(workload, at, in_place)))
     lines.append(f"        for start in range(0, {workload.rows}, {workload.batch}):")
     for k in layers:
         lines += [f"            gw{k}[:] = zero", f"            gb{k}[:] = zero"]
@@ -196,7 +196,7 @@ def prediction(problem: Problem) -> Calls:
     return Calls(lambda: predict(X, np.empty_like(out), *arrays))
 
 
-def prepare(problem: Problem, threads: int) -> Training | Calls:
+def prepare(problem: Problem, threads: int) -> Task | Calls:
     workload = problem.workload
     if workload.kind == "prediction" and threads == 1:
         return prediction(problem)

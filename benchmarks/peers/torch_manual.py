@@ -6,7 +6,7 @@ Weights lie as (n_in, n_out) or as (n_out, n_in), whichever is faster.
 import numpy as np
 import torch
 
-from benchmarks.peers import Calls, Unsupported, fastest
+from benchmarks.peers import Calls, Task, Unsupported, fastest
 from benchmarks.workloads import Problem, Weights
 
 TITLE = "PyTorch by hand"
@@ -183,7 +183,7 @@ class Dropped(Training):
         return loss
 
 
-def prepare(problem: Problem, threads: int) -> Training | Calls:
+def prepare(problem: Problem, threads: int) -> Task | Calls:
     torch.set_num_threads(threads)
     if problem.workload.kind == "prediction":
         return prediction(problem)
