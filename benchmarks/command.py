@@ -113,11 +113,12 @@ def run(arguments: argparse.Namespace) -> int:
             runner.run(case, pool, effort)
             print(report.as_text(case, pool), flush=True)
             done.append(case)
+            if arguments.output:  # after each, so that an interrupted run leaves what it has
+                arguments.output.write_text(report.as_json(done, pool))
         for name, why in pool.missing.items():
             print(f"not measured: {name}: {why}")
         markdown = report.as_markdown(done, pool)
         if arguments.output:
-            arguments.output.write_text(report.as_json(done, pool))
             arguments.output.with_suffix(".md").write_text(markdown + "\n")
         if arguments.into:
             report.renew(arguments.into, f"{report.versions(pool)}\n\n{markdown}")
