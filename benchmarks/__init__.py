@@ -1,0 +1,1 @@
+"""bpcore measured side by side with its peers; see docs/benchmarks.md."""
