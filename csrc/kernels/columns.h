@@ -42,40 +42,41 @@ static columns place_columns(const pass *p, int64_t n)
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------------- */
 
-static void clear_padding(real *to, int64_t k, const columns *c)
+/* Rows that lie as they are wanted are read there; others by way of `rows`, padded rows in the workspace. Zeros follow. */
+static void read_columns(real *to, const columns *c, const bp_array *array, const int64_t *order, int64_t first, real *rows,
+                         int64_t rows_stride)
 {
-    for (int64_t j = 0; j < k; j++)
-        for (int64_t r = c->n; r < c->stride; r++) to[j * c->stride + r] = 0;
-}
-
-static void read_columns(real *to, const columns *c, const bp_array *array, const int64_t *order, int64_t first)
-{
-    const int64_t k = array->n_columns;
-    const int plain = rows_in_place(array);
-    for (int64_t r = 0; r < c->n; r++) {
-        const char *from = row_of(array, order ? order[r] : first + r);
-        const real *row = (const real *)(const void *)from;
-        for (int64_t j = 0; j < k; j++)
-            to[j * c->stride + r] = plain ? row[j] : (real)bp_element(array, from + j * array->column_stride);
+    const real *from = (const real *)(const void *)row_of(array, first);
+    int64_t stride = array->row_stride / (int64_t)sizeof(real);
+    if (order || !rows_in_place(array)) {
+        read_rows(rows, rows_stride, array, order, first, c->n);
+        from = rows;
+        stride = rows_stride;
     }
-    clear_padding(to, k, c);
+    transpose_padded(to, c->stride, from, stride, c->n, array->n_columns, c->stride);
 }
 
 static bp_status read_target_columns(const columns *c, const bp_array *array, const int64_t *order, int64_t first)
 {
+    const bp_plan *plan = c->pass->plan;
     if (array->dtype != BP_INT64) {
-        read_columns(c->target, c, array, order, first);
+        read_columns(c->target, c, array, order, first, c->pass->workspace->target, plan->target_stride);
         return BP_OK;
     }
-    const int64_t k = c->pass->plan->n_out;
-    memset(c->target, 0, (size_t)(k * c->stride) * sizeof(real));
+    memset(c->target, 0, (size_t)(plan->n_out * c->stride) * sizeof(real));
     for (int64_t r = 0; r < c->n; r++) {
         int64_t label;
         bp_copy_element((unsigned char *)&label, row_of(array, order ? order[r] : first + r), sizeof label, array->swapped);
-        if (label < 0 || label >= k) return BP_E_LABEL;
+        if (label < 0 || label >= plan->n_out) return BP_E_LABEL;
         c->target[label * c->stride + r] = 1;
     }
     return BP_OK;
+}
+
+static void read_weight_column(const columns *c, const bp_array *array, const int64_t *order, int64_t first)
+{
+    read_rows(c->weight, 1, array, order, first, c->n);
+    for (int64_t r = c->n; r < c->stride; r++) c->weight[r] = 0;
 }
 
 /* ---- Products ---------------------------------------------------------------------------------------------------------- */
@@ -307,11 +308,11 @@ static bp_status column_block(columns *c, const bp_dataset *data, const int64_t 
                               const double *gradient_scale, real *gradients, int is_first, int input_gradient)
 {
     const bp_plan *plan = c->pass->plan;
-    read_columns(c->input, c, &data->x, order, first);
+    read_columns(c->input, c, &data->x, order, first, c->pass->workspace->input, plan->layers[0].in_stride);
     const bp_status status = read_target_columns(c, &data->target, order, first);
     if (status != BP_OK) return status;
     const int weighted = data->weight.data != NULL;
-    if (weighted) read_columns(c->weight, c, &data->weight, order, first);
+    if (weighted) read_weight_column(c, &data->weight, order, first);
     forward_columns(c);
     const loss_columns loss = {.gradient = gradient_scale ? c->delta : NULL,
                                .prediction = input_columns(c, plan->loss_layers),

@@ -30,6 +30,16 @@ ALWAYS_INLINE void transpose_whole_square(real *out, int64_t out_stride, const r
     for (int c = 0; c < WIDTH; c++) vstore(out + c * out_stride, square[c]);
 }
 
+/* The same one by one, for squares that are nearly empty. */
+ALWAYS_INLINE void transpose_few(real *out, int64_t out_stride, const real *in, int64_t in_stride, int64_t m, int64_t n,
+                                 int64_t m_out)
+{
+    for (int64_t j = 0; j < n; j++) {
+        for (int64_t i = 0; i < m; i++) out[j * out_stride + i] = in[i * in_stride + j];
+        for (int64_t i = m; i < m_out; i++) out[j * out_stride + i] = 0;
+    }
+}
+
 /* out[j][i] = in[i][j], for i < m, j < n; zeros for m <= i < m_out. */
 static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,
                              int64_t n, int64_t m_out)
@@ -41,6 +51,8 @@ static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real 
             const real *from = in + i * in_stride + j;
             if (rows == WIDTH && n - j >= WIDTH)
                 transpose_whole_square(to, out_stride, from, in_stride);
+            else if (rows * at_most(n - j, WIDTH) * 4 <= WIDTH * WIDTH)
+                transpose_few(to, out_stride, from, in_stride, rows, at_most(n - j, WIDTH), lanes);
             else
                 transpose_square(to, out_stride, from, in_stride, rows, at_most(n - j, WIDTH), lanes);
         }
