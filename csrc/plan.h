@@ -59,6 +59,9 @@ struct bp_workspace {
     void *block_gradient; /* n_parameters reals, for training */
     void *rows;           /* see bp_stage */
     void *columns;        /* see kernels/columns.h */
+    int holds_columns;    /* while train() runs: data read once in their own order need not be read again */
+    const void *held;     /* the data set that `columns` holds held_n rows of, from held_first on, or NULL */
+    int64_t held_first, held_n;
     int rows_loaded;      /* while training by rows: the parameters are there */
     int kept_training;    /* whether dropout acted in the last forward() */
     int64_t value_stride; /* of values[0] */

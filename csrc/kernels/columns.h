@@ -302,22 +302,36 @@ static void backward_columns(columns *c, real *gradients, int is_first, int inpu
     }
 }
 
+/* Reads a block, unless it is there from the last update. */
+static bp_status hold_columns(const columns *c, const bp_dataset *data, const int64_t *order, int64_t first)
+{
+    bp_workspace *w = c->pass->workspace;
+    const int holds = w->holds_columns && !order;
+    if (holds && w->held == data && w->held_first == first && w->held_n == c->n) return BP_OK;
+    w->held = NULL;
+    read_columns(c->input, c, &data->x, order, first, w->input, c->pass->plan->layers[0].in_stride);
+    const bp_status status = read_target_columns(c, &data->target, order, first);
+    if (status != BP_OK) return status;
+    if (data->weight.data) read_weight_column(c, &data->weight, order, first);
+    w->held = holds ? data : NULL;
+    w->held_first = first;
+    w->held_n = c->n;
+    return BP_OK;
+}
+
 /* The rows first..first + n of a batch: the sum of weight times loss. Unless gradient_scale is NULL, the gradient of that times
  * the scale is stored in `gradients` by the first block and added by later ones, and c->delta is that at the input if it is wanted. */
 static bp_status column_block(columns *c, const bp_dataset *data, const int64_t *order, int64_t first, double *value,
                               const double *gradient_scale, real *gradients, int is_first, int input_gradient)
 {
     const bp_plan *plan = c->pass->plan;
-    read_columns(c->input, c, &data->x, order, first, c->pass->workspace->input, plan->layers[0].in_stride);
-    const bp_status status = read_target_columns(c, &data->target, order, first);
+    const bp_status status = hold_columns(c, data, order, first);
     if (status != BP_OK) return status;
-    const int weighted = data->weight.data != NULL;
-    if (weighted) read_weight_column(c, &data->weight, order, first);
     forward_columns(c);
     const loss_columns loss = {.gradient = gradient_scale ? c->delta : NULL,
                                .prediction = input_columns(c, plan->loss_layers),
                                .target = c->target,
-                               .weight = weighted ? c->weight : NULL,
+                               .weight = data->weight.data ? c->weight : NULL,
                                .n = c->n,
                                .k = plan->n_out,
                                .stride = c->stride,

@@ -378,6 +378,8 @@ static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     double looked = 0;
     bp_status status = BP_OK;
     const int by_row = trains_by_row(plan, fit);
+    w->holds_columns = 1;
+    w->held = NULL;
     int64_t blocks = 0, done = 1;
     if (fit->row > 0 && !fit->validating) transpose_weights(plan, w, fit->parameters, 0); /* the workspace may be a new one */
     while (fit->epoch < fit->stop_epoch && status == BP_OK) {
@@ -398,6 +400,7 @@ static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
         if (now >= fit->budget && status == BP_OK) status = BP_PAUSED;
     }
     unload_rows(plan, w, fit);
+    w->holds_columns = 0;
     fit->elapsed += note_time(fit, entered);
     return status == BP_PAUSED && fit->epoch >= fit->stop_epoch ? BP_OK : status;
 }
