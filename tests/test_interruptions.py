@@ -435,7 +435,7 @@ def test_first_number_that_does_not_fit_beyond_32_bits():
     """Checked in blocks of rows by hand, as all of them would take seconds."""
     n = 2**32 + 100
     x, rows = many_rows(n, [3.0, np.inf])
-    row, column = _core.find_unfit(x[n - 50 :], "float32")
+    row, column = _core.find_unfit(x[n - 50 :], np.dtype("float32"))
     assert (row + n - 50, column) == (rows[-1], 0)
 
 

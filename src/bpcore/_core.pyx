@@ -478,7 +478,8 @@ cdef class Plan:
     cdef bp_plan *plan
     cdef bp_dtype dtype
     cdef int64_t work_a_row
-    cdef list idle  # inference workspaces not in use
+    cdef Workspace spare  # for inference, not in use; nor are those in `idle`, which only several threads need
+    cdef list idle
     cdef Workspace training
     cdef Workspace tape
     cdef int64_t tape_rows
@@ -517,16 +518,19 @@ cdef class Plan:
 
     cdef Workspace borrow(self, int64_t n_rows):
         """An inference workspace for n_rows rows, or as many as go through at a time."""
-        cdef Workspace workspace
-        n_rows = max(1, min(n_rows, bp_plan_block_rows(self.plan)))
-        try:
+        cdef Workspace workspace = self.spare
+        self.spare = None
+        if workspace is None and self.idle:
             workspace = <Workspace>self.idle.pop()
-        except IndexError:
+        n_rows = max(1, min(n_rows, bp_plan_block_rows(self.plan)))
+        if workspace is None or workspace.n_rows() < n_rows:
             return Workspace(self, n_rows, False)
-        return workspace if workspace.n_rows() >= n_rows else Workspace(self, n_rows, False)
+        return workspace
 
     cdef int give_back(self, Workspace workspace) except -1:
-        if len(self.idle) < 4:
+        if self.spare is None:
+            self.spare = workspace
+        elif len(self.idle) < 3:
             self.idle.append(workspace)
         return 0
 

@@ -245,6 +245,8 @@ class _Run:
 
     def tell(self, watchers: list[Any], event: str, *arguments: Any) -> list[Any]:
         """Call the callbacks, which may use the network; return their answers."""
+        if not watchers:
+            return []
         self.net._exclusive.between_epochs = True
         try:
             return _tell(watchers, event, *arguments)
