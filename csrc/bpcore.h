@@ -33,6 +33,7 @@ extern "C" {
 typedef enum bp_status {
     BP_OK = 0,
     BP_PAUSED,     /* bp_kernels.train: the time budget is used up; call again to go on */
+    BP_STOPPED,    /* bp_kernels.train: bp_fit.poll gave the present batch up; all is as after the batch before */
     BP_E_ARGUMENT, /* a value out of its range: an unknown kind, a negative size */
     BP_E_SHAPE,    /* layers whose widths do not meet */
     BP_E_OVERFLOW, /* a size that 64 bits of bytes cannot hold */
@@ -147,8 +148,14 @@ typedef struct bp_workspace bp_workspace;
 
 /* Memory for blocks of up to n_rows rows (>= 1). Fails with BP_E_ARGUMENT, _OVERFLOW or _MEMORY, and *workspace is NULL. */
 bp_status bp_workspace_create(bp_workspace **workspace, const bp_plan *plan, int64_t n_rows, bp_workspace_kind kind);
+/* The same with room for several such blocks at a time: what bp_plan_parts() says is worth it for a call of so many rows. */
+bp_status bp_workspace_create_parts(bp_workspace **workspace, const bp_plan *plan, int64_t n_rows, int n_parts,
+                                    bp_workspace_kind kind);
+#define BP_MOST_PARTS 32
+int bp_plan_parts(const bp_plan *plan, int64_t n_rows);
 void bp_workspace_destroy(bp_workspace *workspace); /* NULL is allowed */
 int64_t bp_workspace_n_rows(const bp_workspace *workspace);
+int bp_workspace_n_parts(const bp_workspace *workspace);
 size_t bp_workspace_bytes(const bp_workspace *workspace);
 
 /* ---- Data, randomness, training ----------------------------------------------------------------------------------- */
@@ -183,7 +190,7 @@ typedef struct bp_dataset {
  * returns something other than BP_PAUSED or stop_epoch is reached; train() moves the fields under `position`. */
 typedef struct bp_fit {
     bp_dataset data, validation;  /* validation.n_rows == 0: none */
-    void *parameters, *gradients; /* real[n_parameters] each */
+    void *parameters, *gradients; /* real[n_parameters] each; gradients are those of the last step once stop_epoch is reached */
     bp_random random;
 
     bp_optimizer optimizer;
@@ -197,6 +204,8 @@ typedef struct bp_fit {
     const double *learning_rates; /* [n_epochs] */
     int64_t stop_epoch;           /* return when this many epochs are done */
     double budget;                /* seconds until train() returns BP_PAUSED */
+    int (*poll)(void *context);   /* unless NULL, called in long batches about every 50 ms; other than 0: give the batch up */
+    void *poll_context;
 
     double *losses, *validation_losses, *seconds; /* [n_epochs] records; validation_losses may be NULL */
 
@@ -205,6 +214,7 @@ typedef struct bp_fit {
     int drawn;                 /* the rows of the present batch are in `order`, its dropout key is drawn */
     int validating;            /* the epoch's batches are done, its validation loss is not */
     int64_t n_steps;           /* optimiser steps so far */
+    int careful;               /* a number of the present batch is too large for the quick way of kernels/guard.h */
     double batch_loss, batch_weight;
     double epoch_loss, epoch_weight;
     uint64_t dropout_key;

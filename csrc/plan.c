@@ -161,8 +161,11 @@ static void place_stages(bp_plan *plan)
     if (index < plan->loss_layers || plan->rows_size > most) plan->n_stages = plan->rows_size = 0;
 }
 
-/* Rows a block: enough to pay for a pass over the weights, few enough that their activations stay in L2, and not more
- * arithmetic than leaves Python waiting. A function of the shapes alone, because sums of losses follow it. */
+/* Networks up to here share blocks between threads, larger ones products. */
+#define SHARED_MOST_PARAMETERS 250000
+
+/* Rows a block: enough to pay for a pass over the weights, few enough that their activations stay in L2. A function of the
+ * shapes alone, because sums of losses follow it. */
 static int64_t choose_block_rows(const bp_plan *plan)
 {
     const int64_t size = size_of(plan->dtype);
@@ -170,14 +173,20 @@ static int64_t choose_block_rows(const bp_plan *plan)
         const int64_t rows = 128 * 1024 / (plan->n_columns * size) / 16 * 16;
         return rows < 64 ? 64 : rows > 1024 ? 1024 : rows;
     }
-    int64_t row_bytes = 4 * plan->widest_stride * size;
+    int64_t row_bytes = 2 * plan->widest_stride * size;
     for (int64_t i = 0; i < plan->n_layers && row_bytes < (int64_t)1 << 60; i++) row_bytes += plan->layers[i].out_stride * size;
     int64_t rows = (256 * 1024 + plan->n_parameters * size / 2) / row_bytes;
-    int64_t patient = (int64_t)1e9 / (6 * plan->n_parameters + 1);
-    if (patient < 64) patient = 64;
-    if (rows > patient) rows = patient;
     rows = rows / 8 * 8;
     return rows < 32 ? 32 : rows > 1024 ? 1024 : rows;
+}
+
+/* Parts that pay for a call of n_rows rows: where blocks are shared, as many as there are blocks and threads. */
+int bp_plan_parts(const bp_plan *plan, int64_t n_rows)
+{
+    const int64_t blocks = (n_rows + plan->block_rows - 1) / plan->block_rows, threads = bp_num_threads();
+    const int64_t parts = blocks < threads ? blocks : threads;
+    if (!plan->shares_blocks || parts < 1) return 1;
+    return parts < BP_MOST_PARTS ? (int)parts : BP_MOST_PARTS;
 }
 
 bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_layer_spec *layers, int64_t n_layers,
@@ -210,6 +219,7 @@ bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_l
     place_stages(plan);
     place_columns(plan);
     plan->block_rows = choose_block_rows(plan);
+    plan->shares_blocks = plan->n_parameters <= SHARED_MOST_PARAMETERS;
     *out = plan;
     return BP_OK;
 }
@@ -240,8 +250,8 @@ static size_t reserve(layout *l, int64_t rows, int64_t stride, int64_t size)
 
 static void *at(char *base, size_t offset) { return base ? base + offset : NULL; }
 
-/* Lay the workspace out from `base`; with base NULL only to learn its size. */
-static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
+/* Lay one part of a workspace out from `base`; with base NULL only to learn its size. */
+static void lay_out(bp_workspace *w, const bp_plan *plan, int is_first, char *base, layout *l)
 {
     const int64_t size = size_of(plan->dtype), n = plan->n_layers;
     const int training = w->kind == BP_FOR_TRAINING;
@@ -249,55 +259,68 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, char *base, layout *l)
     w->values = at(base, reserve(l, n + 1, pointer, 1));
     w->outputs = at(base, reserve(l, n, pointer, 1));
     w->masks = at(base, reserve(l, n, pointer, 1));
-    w->transposed = at(base, reserve(l, n, pointer, 1));
+    if (is_first) w->transposed = at(base, reserve(l, n, pointer, 1));
+    w->deltas = at(base, reserve(l, n, pointer, 1));
     w->input = at(base, reserve(l, w->n_rows, padded(plan->n_in, plan->dtype), size));
     w->target = at(base, reserve(l, w->n_rows, plan->target_stride, size));
     w->weight = at(base, reserve(l, w->n_rows, 1, size));
-    w->block_gradient = at(base, reserve(l, training ? plan->n_parameters : 0, 1, size));
-    w->rows = at(base, reserve(l, training ? plan->rows_size : 0, 1, size));
+    w->bias_gradient = at(base, reserve(l, training, plan->widest_stride, size));
+    w->block_gradient = at(base, reserve(l, training && w->n_parts > 1 ? plan->n_parameters : 0, 1, size));
+    w->rows = at(base, reserve(l, training && is_first ? plan->rows_size : 0, 1, size));
     const int64_t lines = plan->n_columns; /* of rows rounded up to whole stripes */
     w->columns = at(base, reserve(l, lines, lines ? w->n_rows : 0, size));
     reserve(l, lines, ALIGNMENT, 1);
     w->scratch[0] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
-    w->scratch[1] = at(base, reserve(l, w->n_rows, plan->widest_stride, size));
-    int turn = 0; /* at inference the layers take turns at two buffers; dropout hands on what it gets */
+    w->scratch[1] = at(base, reserve(l, training ? 0 : w->n_rows, plan->widest_stride, size));
+    int turn = 1; /* at inference dense layers take turns at two buffers, and the others work in place */
     for (int64_t i = 0; i < n; i++) {
         const bp_layer *layer = &plan->layers[i];
         const int dense = layer->kind == BP_LAYER_DENSE, dropout = layer->kind == BP_LAYER_DROPOUT;
         const size_t output = reserve(l, training ? w->n_rows : 0, layer->out_stride, size);
         const size_t mask = reserve(l, training && dropout ? w->n_rows : 0, layer->out_stride, size);
-        const size_t transposed = reserve(l, training && dense ? layer->n_out : 0, layer->in_stride, size);
+        const size_t delta = reserve(l, training && dense ? w->n_rows : 0, layer->out_stride, size);
+        const size_t transposed = reserve(l, training && dense && is_first ? layer->n_out : 0, layer->in_stride, size);
         if (!base) continue;
+        turn ^= dense;
         w->outputs[i] = training ? at(base, output) : w->scratch[turn];
-        turn ^= !dropout;
         w->masks[i] = dropout ? at(base, mask) : NULL;
-        w->transposed[i] = dense ? at(base, transposed) : NULL;
+        if (is_first) w->transposed[i] = dense ? at(base, transposed) : NULL;
+        w->deltas[i] = dense ? at(base, delta) : NULL;
     }
 }
 
-bp_status bp_workspace_create(bp_workspace **out, const bp_plan *plan, int64_t n_rows, bp_workspace_kind kind)
+bp_status bp_workspace_create_parts(bp_workspace **out, const bp_plan *plan, int64_t n_rows, int n_parts,
+                                    bp_workspace_kind kind)
 {
     *out = NULL;
-    if (n_rows < 1 || (kind != BP_FOR_INFERENCE && kind != BP_FOR_TRAINING)) return BP_E_ARGUMENT;
-    bp_workspace sizes = {.kind = kind, .n_rows = n_rows};
+    if (n_rows < 1 || n_parts < 1 || (kind != BP_FOR_INFERENCE && kind != BP_FOR_TRAINING)) return BP_E_ARGUMENT;
+    bp_workspace sizes = {.kind = kind, .n_rows = n_rows, .n_parts = n_parts};
     layout measured = {0, 0};
-    lay_out(&sizes, plan, NULL, &measured);
+    for (int i = 0; i < n_parts; i++) lay_out(&sizes, plan, i == 0, NULL, &measured);
     if (measured.overflow) return BP_E_OVERFLOW;
-    bp_workspace *w = calloc(1, sizeof *w);
+    bp_workspace *w = calloc((size_t)n_parts, sizeof *w);
     void *memory = calloc(1, measured.used + ALIGNMENT); /* zeros: the padding is read */
     if (!w || !memory) {
         free(w);
         free(memory);
         return BP_E_MEMORY;
     }
-    *w = sizes;
-    w->memory = memory;
-    w->bytes = measured.used + ALIGNMENT;
     char *base = (char *)memory + (ALIGNMENT - (uintptr_t)memory % ALIGNMENT);
     layout laid = {0, 0};
-    lay_out(w, plan, base, &laid);
+    for (int i = 0; i < n_parts; i++) {
+        w[i] = sizes;
+        w[i].transposed = w[0].transposed;
+        lay_out(&w[i], plan, i == 0, base, &laid);
+    }
+    w->memory = memory;
+    w->bytes = measured.used + ALIGNMENT;
     *out = w;
     return BP_OK;
+}
+
+bp_status bp_workspace_create(bp_workspace **out, const bp_plan *plan, int64_t n_rows, bp_workspace_kind kind)
+{
+    return bp_workspace_create_parts(out, plan, n_rows, 1, kind);
 }
 
 void bp_workspace_destroy(bp_workspace *workspace)
@@ -308,4 +331,5 @@ void bp_workspace_destroy(bp_workspace *workspace)
 }
 
 int64_t bp_workspace_n_rows(const bp_workspace *workspace) { return workspace->n_rows; }
+int bp_workspace_n_parts(const bp_workspace *workspace) { return workspace->n_parts; }
 size_t bp_workspace_bytes(const bp_workspace *workspace) { return workspace->bytes; }

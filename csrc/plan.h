@@ -34,6 +34,7 @@ struct bp_plan {
     int64_t widest_stride, target_stride;
     int64_t first_dense; /* n_layers if there is none: nothing below it has a gradient of its own */
     int has_dropout;
+    int shares_blocks; /* blocks are too small for threads to share their products, so that they share blocks */
     bp_loss_spec loss;
     bp_loss loss_on;     /* the loss as computed: from the logits where the last activation is fused with it */
     int64_t loss_layers; /* the layers below the loss: one less where fused */
@@ -50,13 +51,16 @@ struct bp_plan {
 struct bp_workspace {
     bp_workspace_kind kind;
     int64_t n_rows;
+    int n_parts; /* this workspace and, behind it, n_parts - 1 more for blocks computed at the same time */
     size_t bytes;
     void *memory;
     /* each of n_rows padded rows of reals */
     void *input, *target;
-    void *scratch[2];     /* as wide as the widest layer */
+    void *scratch[2];     /* as wide as the widest layer; the second for inference only */
+    void **deltas;        /* [n_layers] of dense layers, for training: the gradient at the output of each */
     void *weight;         /* n_rows reals */
-    void *block_gradient; /* n_parameters reals, for training */
+    void *bias_gradient;  /* one row as wide as the widest layer, for training */
+    void *block_gradient; /* n_parameters reals, for training with several parts */
     void *rows;           /* see bp_stage */
     void *columns;        /* see kernels/columns.h */
     int holds_columns;    /* while train() runs: data read once in their own order need not be read again */
@@ -68,7 +72,7 @@ struct bp_workspace {
     const void **values;  /* [n_layers + 1] what went into each layer, and what came out of the last */
     void **outputs;       /* [n_layers] */
     void **masks;         /* [n_layers] of dropout layers, else NULL */
-    void **transposed;    /* [n_layers] of dense layers: the weight's transpose, n_out padded rows */
+    void **transposed;    /* [n_layers] of dense layers: the weight's transpose, n_out padded rows; all parts share them */
 };
 
 /* Where a layer has few outputs and many inputs (or the other way round, going back), its products are too narrow for one chain

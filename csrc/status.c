@@ -9,6 +9,7 @@ const char *bp_status_text(bp_status status)
     switch (status) {
         case BP_OK: return "ok";
         case BP_PAUSED: return "paused";
+        case BP_STOPPED: return "stopped";
         case BP_E_ARGUMENT: return "a value is out of its range";
         case BP_E_SHAPE: return "the widths of two layers do not meet";
         case BP_E_OVERFLOW: return "a size is too large for this machine's addresses";

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -303,6 +304,7 @@ print(json.dumps(waits))
         ([4, 5, 3], 10, {"batch_size": 3, "progress": True}),
         ([100, 300, 50], 5000, {"batch_size": 5000}),
         ([100, 300, 50], 5000, {"batch_size": 1900, "validation_fraction": 0}),
+        ([1000, 1000, 1000], 1400, {"batch_size": 700}),  # a batch takes long, and is given up
     ],
     ids=str,
 )
@@ -314,6 +316,53 @@ def test_ctrl_c(widths, n, keywords):
     waits = json.loads(done.stdout)
     assert len(waits) == 5
     assert sorted(waits)[2] < 0.2
+
+
+HANDLE = """
+import signal
+import numpy as np
+import bpcore
+
+handled = []
+def handle(number, frame):
+    handled.append((net.rng.random(), float(net.predict(x[:1])[0, 0])))
+    if len(handled) == 5:
+        raise ZeroDivisionError("from the handler")
+    signal.setitimer(signal.ITIMER_REAL, 0.06)
+signal.signal(signal.SIGALRM, handle)
+x = np.random.default_rng(0).normal(size=(1600, 1600))
+net = bpcore.mlp([1600, 1600, 1600], rng=0)
+signal.setitimer(signal.ITIMER_REAL, 0.06)
+try:
+    net.fit(x, x, epochs=10**6, batch_size=1600, optimizer=bpcore.SGD(learning_rate=1e-9))
+except ZeroDivisionError as error:
+    assert str(error) == "from the handler"
+assert len(handled) == 5 and len(net.history) < 5
+assert np.isfinite(net.parameters).all() and np.isfinite(handled).all()
+net.predict(x[:1]), net.loss_and_gradient(x[:9], x[:9]), net.rng.random()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
+def test_handlers_run_in_the_middle_of_a_batch():
+    """They may draw numbers and predict; what they raise ends the fit, and nothing else."""
+    command = [sys.executable, "-W", "error", "-c", HANDLE]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_flushes_subnormals_and_nothing_else_does(data):
+    """The caller's arithmetic is as before, after a fit and after one that failed."""
+    tiny = np.array([5e-324])
+    for targets in (data[1], data[1] * 1e200):
+        net = network()
+        try:
+            net.fit(data[0], targets, epochs=3, optimizer=bpcore.SGD(learning_rate=1e3))
+        except bpcore.DivergenceError:
+            assert targets is not data[1] or np.isfinite(net.parameters).all()
+        assert (tiny * 1 == tiny).all() and (np.array([2.3e-308]) / 4 > 0).all()
+    net = bpcore.Network([bpcore.Dense(1, 1, weight_init=[[1e-310]])])
+    assert net.predict([[0.5]])[0, 0] == 5e-311
 
 
 # -------------------------------------------------------------------------------------- divergence

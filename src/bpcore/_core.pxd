@@ -12,6 +12,7 @@ cdef extern from "bpcore.h" nogil:
     ctypedef enum bp_status:
         BP_OK
         BP_PAUSED
+        BP_STOPPED
         BP_E_MEMORY
         BP_E_OVERFLOW
         BP_E_DIVERGED
@@ -91,6 +92,10 @@ cdef extern from "bpcore.h" nogil:
         pass
 
     bp_status bp_workspace_create(bp_workspace **workspace, const bp_plan *plan, int64_t n_rows, bp_workspace_kind kind)
+    bp_status bp_workspace_create_parts(bp_workspace **workspace, const bp_plan *plan, int64_t n_rows, int n_parts,
+                                        bp_workspace_kind kind)
+    int bp_plan_parts(const bp_plan *plan, int64_t n_rows)
+    int bp_workspace_n_parts(const bp_workspace *workspace)
     void bp_workspace_destroy(bp_workspace *workspace)
     int64_t bp_workspace_n_rows(const bp_workspace *workspace)
 
@@ -131,6 +136,8 @@ cdef extern from "bpcore.h" nogil:
         const double *learning_rates
         int64_t stop_epoch
         double budget
+        int (*poll)(void *context) noexcept nogil
+        void *poll_context
         double *losses
         double *validation_losses
         double *seconds

@@ -5,6 +5,7 @@ messages, by the Python modules above. There is no arithmetic here.
 """
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
@@ -430,14 +431,18 @@ cdef class Workspace:
 
     cdef bp_workspace *workspace
 
-    def __cinit__(self, Plan plan not None, int64_t n_rows, bint training):
-        check(bp_workspace_create(&self.workspace, plan.plan, n_rows, BP_FOR_TRAINING if training else BP_FOR_INFERENCE))
+    def __cinit__(self, Plan plan not None, int64_t n_rows, bint training, int n_parts=1):
+        check(bp_workspace_create_parts(
+            &self.workspace, plan.plan, n_rows, n_parts, BP_FOR_TRAINING if training else BP_FOR_INFERENCE))
 
     def __dealloc__(self):
         bp_workspace_destroy(self.workspace)
 
     cdef int64_t n_rows(self):
         return bp_workspace_n_rows(self.workspace)
+
+    cdef bint serves(self, int64_t n_rows, int n_parts):
+        return bp_workspace_n_rows(self.workspace) >= n_rows and bp_workspace_n_parts(self.workspace) >= n_parts
 
 
 cdef int fill_data(bp_dataset *to, Plan plan, tuple data) except -1:
@@ -517,14 +522,15 @@ cdef class Plan:
         return data_of(array, self.dtype, bp_plan_n_parameters(self.plan), writeable)
 
     cdef Workspace borrow(self, int64_t n_rows):
-        """An inference workspace for n_rows rows, or as many as go through at a time."""
+        """An inference workspace for a call of n_rows rows."""
         cdef Workspace workspace = self.spare
+        cdef int n_parts = bp_plan_parts(self.plan, n_rows)
         self.spare = None
         if workspace is None and self.idle:
             workspace = <Workspace>self.idle.pop()
         n_rows = max(1, min(n_rows, bp_plan_block_rows(self.plan)))
-        if workspace is None or workspace.n_rows() < n_rows:
-            return Workspace(self, n_rows, False)
+        if workspace is None or not workspace.serves(n_rows, n_parts):
+            return Workspace(self, n_rows, False, n_parts)
         return workspace
 
     cdef int give_back(self, Workspace workspace) except -1:
@@ -535,9 +541,11 @@ cdef class Plan:
         return 0
 
     cdef Workspace for_training(self, int64_t n_rows):
+        """A training workspace for batches of n_rows rows."""
+        cdef int n_parts = bp_plan_parts(self.plan, n_rows)
         n_rows = max(1, min(n_rows, bp_plan_block_rows(self.plan)))
-        if self.training is None or self.training.n_rows() < n_rows:
-            self.training = Workspace(self, n_rows, True)
+        if self.training is None or not self.training.serves(n_rows, n_parts):
+            self.training = Workspace(self, n_rows, True, n_parts)
         return self.training
 
     cdef int run(self, void *parameters, const bp_array *x, void *y) except -1:
@@ -678,6 +686,18 @@ cdef int fill_layer(bp_layer_spec *spec, tuple layer) except -1:
     return 0
 
 
+cdef int look_at_signals(void *context) noexcept with gil:
+    """Let the handlers of signals run in the middle of a batch; 1 if one of them raised an exception."""
+    cdef Fit fit = <Fit>context
+    fit.generator.bit_generator.lock.release()  # a handler may draw numbers
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        fit.interruption = error
+    fit.generator.bit_generator.lock.acquire()
+    return fit.interruption is not None
+
+
 @cython.final
 cdef class Fit:
     """One fit: the data, the optimiser and its state, where it stands, and what it has recorded.
@@ -691,6 +711,8 @@ cdef class Fit:
     cdef Workspace workspace
     cdef tuple kept
     cdef object generator
+    cdef object interruption  # what a signal's handler raised in the middle of a batch
+    cdef readonly bint diverged
 
     def __init__(
         self, Plan plan not None, *, tuple data, tuple validation, cnp.ndarray parameters, cnp.ndarray gradients, generator,
@@ -725,6 +747,8 @@ cdef class Fit:
         fit.validation_losses = <double *>data_of(validation_losses, BP_FLOAT64, epochs, True)
         fit.seconds = <double *>data_of(seconds, BP_FLOAT64, epochs, True)
         fit.blocks_per_look = 1
+        fit.poll = look_at_signals
+        fit.poll_context = <void *>self
         self.workspace = plan.for_training(max(min(batch_size, fit.data.n_rows), fit.validation.n_rows))
         cdef bitgen_t *bits = <bitgen_t *>PyCapsule_GetPointer(generator.bit_generator.capsule, "BitGenerator")
         fit.random.state = bits.state
@@ -743,6 +767,8 @@ cdef class Fit:
         ------
         ArithmeticError
             The loss, a gradient or a parameter became non-finite; the parameters are from before that.
+        BaseException
+            What a signal's handler raised in the middle of a batch; the parameters are those of the batch before.
         """
         cdef bp_status status
         if stop_epoch > len(self.kept[6]):
@@ -751,6 +777,10 @@ cdef class Fit:
         self.fit.budget = budget
         with self.generator.bit_generator.lock, nogil:
             status = bp_kernels_for(self.plan.dtype).train(self.plan.plan, self.workspace.workspace, &self.fit)
+        self.diverged = status == BP_E_DIVERGED
+        if status == BP_STOPPED:
+            interruption, self.interruption = self.interruption, None
+            raise interruption
         check(status)
         return status == BP_OK
 

@@ -95,7 +95,8 @@ def fit(
     -------
     History
         The loss of an epoch is the mean over its batches, by weight, of each batch's loss before
-        its update; nan if the epoch drew rows of weight 0 alone.
+        its update; nan if the epoch drew rows of weight 0 alone. `net.gradients` holds the gradient
+        of the last step; after an exception it may hold anything.
 
     Raises
     ------
@@ -231,6 +232,8 @@ class _Run:
         try:
             return self.fit.train(stop_epoch, BUDGET)
         except ArithmeticError:
+            if not self.fit.diverged:  # a signal's handler raised it
+                raise
             epoch, batch = self.fit.epoch, self.fit.batch
             rate = float(self.rates[epoch])
             error = DivergenceError(

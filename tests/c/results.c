@@ -45,7 +45,8 @@ static uint64_t losses(const setting *s, uint64_t so_far)
     return so_far;
 }
 
-static uint64_t training(const setting *s, uint64_t so_far)
+/* On inputs that are multiplied by `scale`. */
+static uint64_t training(const setting *s, double scale, uint64_t so_far)
 {
     enum { ROWS = 75, EPOCHS = 5 };
     for (int i = 0; i < n_networks; i++)
@@ -58,6 +59,7 @@ static uint64_t training(const setting *s, uint64_t so_far)
                                          .learning_rate = 0.002,
                                          .validated = 1};
             rig r = rig_up(s, &networks[i], ROWS, 16);
+            for (int64_t k = 0; k < ROWS * r.n_in; k++) set(s->dtype, r.x, k, get(s->dtype, r.x, k) * scale);
             job j;
             job_start(&j, &r, &options);
             CHECK_INT(s->kernels->train(r.plan, r.workspace, &j.fit), BP_OK);
@@ -70,4 +72,9 @@ static uint64_t training(const setting *s, uint64_t so_far)
     return so_far;
 }
 
-uint64_t results_fingerprint(const setting *s) { return training(s, losses(s, elementwise(s, FINGERPRINT_START))); }
+uint64_t results_fingerprint(const setting *s)
+{
+    const double subnormal_squares = s->dtype == BP_FLOAT32 ? 1e-21 : 1e-157; /* of gradients, and more of the like */
+    const uint64_t kernels = losses(s, elementwise(s, FINGERPRINT_START));
+    return training(s, subnormal_squares, training(s, 1, kernels));
+}
