@@ -170,7 +170,7 @@ static int64_t choose_block_rows(const bp_plan *plan)
 {
     const int64_t size = size_of(plan->dtype);
     if (plan->is_narrow) {
-        const int64_t rows = 128 * 1024 / (plan->n_columns * size) / 16 * 16;
+        const int64_t rows = 256 * 1024 / (plan->n_columns * size) / 16 * 16;
         return rows < 64 ? 64 : rows > 1024 ? 1024 : rows;
     }
     int64_t row_bytes = 2 * plan->widest_stride * size;
