@@ -175,9 +175,9 @@ static int64_t choose_block_rows(const bp_plan *plan)
     }
     int64_t row_bytes = 2 * plan->widest_stride * size;
     for (int64_t i = 0; i < plan->n_layers && row_bytes < (int64_t)1 << 60; i++) row_bytes += plan->layers[i].out_stride * size;
-    int64_t rows = (256 * 1024 + plan->n_parameters * size / 2) / row_bytes;
-    rows = rows / 8 * 8;
-    return rows < 32 ? 32 : rows > 1024 ? 1024 : rows;
+    const int64_t weights = plan->n_parameters < (int64_t)1 << 50 ? plan->n_parameters * size : (int64_t)1 << 53;
+    const int64_t rows = (512 * 1024 + 2 * weights) / row_bytes / 16 * 16;
+    return rows < 32 ? 32 : rows > 512 ? 512 : rows;
 }
 
 /* Parts that pay for a call of n_rows rows: where blocks are shared, as many as there are blocks and threads. */

@@ -232,8 +232,8 @@ static void compute_shared(void *argument, int64_t part)
     const session *s = blocks->s;
     const bp_fit *fit = s->fit;
     bp_workspace *w = s->workspace + part;
-    const int64_t first = fit->row + part * w->n_rows;
-    const int64_t n = blocks->b->n - first < w->n_rows ? blocks->b->n - first : w->n_rows;
+    const int64_t rows = even_rows(w, blocks->b->n), first = fit->row + part * rows;
+    const int64_t n = blocks->b->n - first < rows ? blocks->b->n - first : rows;
     const pass p = {s->plan, w, fit->parameters, 1, fit->dropout_key, first, NULL};
     blocks->statuses[part] = add_block(&p, blocks->b, first, n, &blocks->losses[part], &blocks->scale, w->block_gradient, 1, 0);
     blocks->modest[part] = blocks->statuses[part] == BP_OK && (by_columns(s->plan, blocks->b->n) || block_is_modest(&p, n));
@@ -272,7 +272,7 @@ static bp_status train_shared(session *s, const batch *b, int64_t n, int64_t par
 /* Blocks that are to be computed at the same time, from the present row on. */
 static int64_t parts_ahead(const session *s, const batch *b)
 {
-    const int64_t rows = s->workspace->n_rows, blocks = (b->n - s->fit->row + rows - 1) / rows;
+    const int64_t rows = even_rows(s->workspace, b->n), blocks = (b->n - s->fit->row + rows - 1) / rows;
     int64_t parts = s->workspace->n_parts;
     if (parts > bp_num_threads()) parts = bp_num_threads();
     return parts < blocks ? parts : blocks;
@@ -284,7 +284,7 @@ static bp_status train_block(session *s)
     bp_fit *fit = s->fit;
     if (fit->row == 0) begin_batch(s->plan, s->workspace, fit);
     const batch b = present_batch(fit);
-    const int64_t parts = parts_ahead(s, &b), rows = parts * s->workspace->n_rows;
+    const int64_t parts = parts_ahead(s, &b), rows = parts * even_rows(s->workspace, b.n);
     const int64_t n = b.n - fit->row < rows ? b.n - fit->row : rows;
     if (!(b.weight <= 0)) { /* a batch of zero weights has no loss; nan is for end_batch() to find */
         const bp_status status = parts > 1 ? train_shared(s, &b, n, parts) : train_rows(s, &b, n);
@@ -305,7 +305,7 @@ static bp_status validate_block(session *s)
     bp_fit *fit = s->fit;
     const batch b = whole_set(&fit->validation, fit->batch_weight);
     const pass p = {plan, w, fit->parameters, 0, 0, 0, fit->poll ? &s->watch : NULL};
-    const int64_t n = b.n - fit->row < w->n_rows ? b.n - fit->row : w->n_rows;
+    const int64_t rows = even_rows(w, b.n), n = b.n - fit->row < rows ? b.n - fit->row : rows;
     double block;
     const bp_status status = add_block(&p, &b, fit->row, n, &block, NULL, NULL, 0, 0);
     if (status != BP_OK) return status;

@@ -78,8 +78,9 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
     double sum = 0;
     if (gradients && !by_columns(plan, b.n)) transpose_weights(plan, w, parameters, dx != NULL);
-    for (int64_t first = 0; first < b.n; first += w->n_rows) {
-        const int64_t n = b.n - first < w->n_rows ? b.n - first : w->n_rows;
+    const int64_t rows = even_rows(w, b.n);
+    for (int64_t first = 0; first < b.n; first += rows) {
+        const int64_t n = b.n - first < rows ? b.n - first : rows;
         const pass p = {plan, w, parameters, training, dropout_key, first, NULL};
         double block;
         const bp_status status =

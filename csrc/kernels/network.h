@@ -28,6 +28,13 @@ static void fill_masks(real *mask, const bp_layer *layer, uint64_t key, int64_t 
                      layer->n_out);
 }
 
+/* Rows a block of a batch of n: blocks of nearly the same size, as a small one costs as much reading of weights as a large one. */
+static int64_t even_rows(const bp_workspace *w, int64_t n)
+{
+    const int64_t blocks = (n + w->n_rows - 1) / w->n_rows, rows = ((n + blocks - 1) / blocks + 15) / 16 * 16;
+    return rows < w->n_rows ? rows : w->n_rows;
+}
+
 /* Whom to ask, every now and then, whether to give the present batch up. */
 typedef struct watch {
     int (*poll)(void *);

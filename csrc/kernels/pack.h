@@ -60,7 +60,8 @@ static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real 
 }
 
 /* out[j][i] = in[i][j], for i < m, j < n. Not inlined: gcc would warn of squares that a small array has no room for. */
-NOINLINE void transpose(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m, int64_t n)
+NOINLINE void transpose(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,
+                        int64_t n)
 {
     transpose_padded(out, out_stride, in, in_stride, m, n, m);
 }
