@@ -40,10 +40,54 @@ ALWAYS_INLINE void transpose_few(real *out, int64_t out_stride, const real *in, 
     }
 }
 
+/* Two columns side by side to two rows, and back; as many whole vectors as there are. Return how far they came. */
+ALWAYS_INLINE int64_t unzip_columns(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t m)
+{
+    int64_t i = 0;
+    for (; i + WIDTH <= m; i += WIDTH) {
+        vec a = vload(in + 2 * i), b = vload(in + 2 * i + WIDTH);
+        vunzip(&a, &b);
+        vstore(out + i, a);
+        vstore(out + out_stride + i, b);
+    }
+    return i;
+}
+
+ALWAYS_INLINE int64_t zip_rows(real *RESTRICT out, const real *RESTRICT in, int64_t in_stride, int64_t n)
+{
+    int64_t j = 0;
+    for (; j + WIDTH <= n; j += WIDTH) {
+        vec a = vload(in + j), b = vload(in + in_stride + j);
+        vzip(&a, &b);
+        vstore(out + 2 * j, a);
+        vstore(out + 2 * j + WIDTH, b);
+    }
+    return j;
+}
+
 /* out[j][i] = in[i][j], for i < m, j < n; zeros for m <= i < m_out. */
 static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,
                              int64_t n, int64_t m_out)
 {
+    if (n == 1 && in_stride == 1) { /* one column, and one row, are what they were */
+        memcpy(out, in, (size_t)m * sizeof(real));
+        memset(out + m, 0, (size_t)(m_out - m) * sizeof(real));
+        return;
+    }
+    if (m == 1 && m_out == 1 && out_stride == 1) {
+        memcpy(out, in, (size_t)n * sizeof(real));
+        return;
+    }
+    if (n == 2 && in_stride == 2) {
+        const int64_t done = unzip_columns(out, out_stride, in, m);
+        transpose_few(out + done, out_stride, in + 2 * done, 2, m - done, 2, m_out - done);
+        return;
+    }
+    if (m == 2 && m_out == 2 && out_stride == 2) {
+        const int64_t done = zip_rows(out, in, in_stride, n);
+        transpose_few(out + 2 * done, 2, in + done, in_stride, 2, n - done, 2);
+        return;
+    }
     for (int64_t i = 0; i < m_out; i += WIDTH) {
         const int64_t rows = at_most(m - i > 0 ? m - i : 0, WIDTH), lanes = at_most(m_out - i, WIDTH);
         for (int64_t j = 0; j < n; j += WIDTH) {

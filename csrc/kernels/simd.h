@@ -14,6 +14,7 @@
  *   vsplit(x, &k, &scale)         m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal; scale is 2^(1-k),
  *                                 or 0 for the largest k
  *   vtranspose(rows)              a square of WIDTH vectors, in place
+ *   vzip(&a, &b) vunzip(&a, &b)   a0 b0 a1 b1 ... in two vectors, and back
  */
 #ifndef BP_SIMD_H
 #define BP_SIMD_H
@@ -184,6 +185,32 @@ ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
         }
     }
 }
+ALWAYS_INLINE void vpermute_pair(vec *a, vec *b, const bits *first, const bits *second)
+{
+    const vec low = PD(permutex2var)(*a, _mm512_load_si512(first), *b);
+    *b = PD(permutex2var)(*a, _mm512_load_si512(second), *b);
+    *a = low;
+}
+ALWAYS_INLINE void vzip(vec *a, vec *b)
+{
+    _Alignas(64) bits low[WIDTH], high[WIDTH];
+    UNROLL
+    for (int i = 0; i < WIDTH; i++) {
+        low[i] = (bits)(i % 2 * WIDTH + i / 2);
+        high[i] = (bits)(i % 2 * WIDTH + i / 2 + WIDTH / 2);
+    }
+    vpermute_pair(a, b, low, high);
+}
+ALWAYS_INLINE void vunzip(vec *a, vec *b)
+{
+    _Alignas(64) bits even[WIDTH], odd[WIDTH];
+    UNROLL
+    for (int i = 0; i < WIDTH; i++) {
+        even[i] = (bits)(2 * i);
+        odd[i] = (bits)(2 * i + 1);
+    }
+    vpermute_pair(a, b, even, odd);
+}
 
 /* ---- AVX2 ---------------------------------------------------------------------------------------------------------- */
 #elif defined(BP_LEVEL_IS_avx2)
@@ -309,6 +336,23 @@ ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
     }
 }
 #endif
+ALWAYS_INLINE void vzip(vec *a, vec *b)
+{
+    const vec low = PD(unpacklo)(*a, *b), high = PD(unpackhi)(*a, *b);
+    *a = PD(permute2f128)(low, high, 0x20);
+    *b = PD(permute2f128)(low, high, 0x31);
+}
+ALWAYS_INLINE void vunzip(vec *a, vec *b)
+{
+    const vec low = PD(permute2f128)(*a, *b, 0x20), high = PD(permute2f128)(*a, *b, 0x31);
+#if BP_REAL_BITS == 64
+    *a = PD(unpacklo)(low, high);
+    *b = PD(unpackhi)(low, high);
+#else
+    *a = PD(shuffle)(low, high, 0x88);
+    *b = PD(shuffle)(low, high, 0xDD);
+#endif
+}
 
 /* ---- NEON (AArch64) ------------------------------------------------------------------------------------------------ */
 #elif defined(BP_LEVEL_IS_neon)
@@ -420,6 +464,18 @@ ALWAYS_INLINE void vtranspose(vec rows[WIDTH])
     rows[3] = last.val[1];
 }
 #endif
+ALWAYS_INLINE void vzip(vec *a, vec *b)
+{
+    const vec low = NEON_F(vzip1q)(*a, *b);
+    *b = NEON_F(vzip2q)(*a, *b);
+    *a = low;
+}
+ALWAYS_INLINE void vunzip(vec *a, vec *b)
+{
+    const vec even = NEON_F(vuzp1q)(*a, *b);
+    *b = NEON_F(vuzp2q)(*a, *b);
+    *a = even;
+}
 
 /* ---- generic: one lane, any C11 compiler -------------------------------------------------------------------------- */
 #else
@@ -473,6 +529,8 @@ ALWAYS_INLINE vec vsign_of(vec magnitude, vec sign)
     return real_of((bits_of(magnitude) & ~SIGN_BIT) | (bits_of(sign) & SIGN_BIT));
 }
 ALWAYS_INLINE void vtranspose(vec rows[WIDTH]) { (void)rows; }
+ALWAYS_INLINE void vzip(vec *a, vec *b) { (void)a, (void)b; }
+ALWAYS_INLINE void vunzip(vec *a, vec *b) { (void)a, (void)b; }
 ALWAYS_INLINE vec vmax(vec a, vec b) { return a < b ? b : a; }
 ALWAYS_INLINE vec vmin(vec a, vec b) { return b < a ? b : a; }
 ALWAYS_INLINE int vany(vmask m) { return m; }
