@@ -31,21 +31,27 @@ struct product {
 };
 
 /* A vector of acc to where it goes: all of it, or the `rest` if partly. */
-ALWAYS_INLINE void store_sum(const product *p, int64_t i, int64_t j, vec sum, int partly, part rest)
+ALWAYS_INLINE void store_vector(real *c, vec sum, const real *added, part added_part, store_mode mode, vec factor, int partly,
+                                part rest)
 {
-    real *c = p->c + i * p->c_stride + j;
-    if (p->mode != STORE) {
-        if (p->added) sum = vload_part(p->added + i * p->added_stride + j, vpart_of(j, p->n)) + sum;
+    if (mode != STORE) {
+        if (added) sum = vload_part(added, added_part) + sum;
         const vec old = partly ? vload_part(c, rest) : vload(c);
-        if (p->mode == ADD)
+        if (mode == ADD)
             sum = old + sum;
         else
-            sum = vfma(vset(p->factor), sum, old);
+            sum = vfma(factor, sum, old);
     }
     if (partly)
         vstore_part(c, sum, rest);
     else
         vstore(c, sum);
+}
+
+ALWAYS_INLINE void store_sum(const product *p, int64_t i, int64_t j, vec sum, int partly, part rest)
+{
+    const real *added = p->added ? p->added + i * p->added_stride + j : NULL;
+    store_vector(p->c + i * p->c_stride + j, sum, added, vpart_of(j, p->n), p->mode, vset(p->factor), partly, rest);
 }
 
 ALWAYS_INLINE int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }

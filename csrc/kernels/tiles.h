@@ -83,19 +83,21 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, con
         a += a_column;
         b += b_row;
     }
+    /* copies, as a store of a vector may be to anything, and all of it would be read again */
     const int beyond = t->j + vectors * WIDTH > p->c_stride; /* there is no padding to store to */
+    const store_mode mode = t->to ? STORE : p->mode;
+    const int64_t to_stride = t->to ? t->to_stride : p->c_stride, added_stride = p->added_stride;
+    const real *added = p->added ? p->added + t->i * added_stride + t->j : NULL;
+    const vec factor = vset(p->factor);
+    real *to = t->to ? t->to : p->c + t->i * to_stride + t->j;
     UNROLL
     for (int r = 0; r < rows; r++) {
         UNROLL
-        for (int v = 0; v < vectors; v++) {
-            const int in_part = v == last && beyond;
-            if (!t->to)
-                store_sum(p, t->i + r, t->j + v * WIDTH, sum[r][v], in_part, rest);
-            else if (in_part)
-                vstore_part(t->to + r * t->to_stride + v * WIDTH, sum[r][v], rest);
-            else
-                vstore(t->to + r * t->to_stride + v * WIDTH, sum[r][v]);
-        }
+        for (int v = 0; v < vectors; v++)
+            store_vector(to + v * WIDTH, sum[r][v], added ? added + v * WIDTH : NULL, v == last ? rest : vpart(WIDTH), mode,
+                         factor, v == last && beyond, rest);
+        to += to_stride;
+        added = added ? added + added_stride : NULL;
     }
 }
 
