@@ -106,10 +106,15 @@ ALWAYS_INLINE void combine(vec *sum, const int count, const real *initial, const
     }
 }
 
-/* The same for rows of one vector, from the vector of what goes in: a lane is nearer than a load of what was just stored. */
-ALWAYS_INLINE vec combine_lanes(vec sum, vec in, int64_t n, const real *rows, int64_t stride)
+/* The same for rows of one vector, which are a stripe apart, from the vector of what goes in: a lane is nearer than a load of what
+ * was just stored. Unrolled: the loop would cost as much as what it does. */
+ALWAYS_INLINE vec combine_lanes(vec sum, vec in, int64_t n, const real *rows)
 {
-    for (int64_t k = 0; k < n; k++, rows += stride) sum = vfma(vlane(in, k), vload(rows), sum);
+    UNROLL
+    for (int k = 0; k < WIDTH; k++) {
+        if (k >= n) break;
+        sum = vfma(vlane(in, k), vload(rows + k * STRIPE), sum);
+    }
     return sum;
 }
 
@@ -126,6 +131,16 @@ ALWAYS_INLINE void add_outer(real *rows, int64_t stride, const real *factor, int
         UNROLL
         for (int v = 0; v < count; v++)
             vstore(rows + v * WIDTH, vfma(step, vfma(vset(*factor), part_of_row[v], zero), vload(rows + v * WIDTH)));
+    }
+}
+
+/* The same for rows of one vector, `row` without padding. */
+ALWAYS_INLINE void add_lanes(real *rows, const real *factor, int64_t n, vec row, vec step)
+{
+    UNROLL
+    for (int k = 0; k < WIDTH; k++) {
+        if (k >= n) break;
+        vstore(rows + k * STRIPE, vfma(step, vfma(vset(factor[k]), row, vset(0)), vload(rows + k * STRIPE)));
     }
 }
 
@@ -157,7 +172,7 @@ ALWAYS_INLINE void forward_stage(const row_stage *s, vec *carried, const int sin
 {
 #define FORWARD(at, count) forward_vectors(s, at, count)
     if (single) {
-        const vec sum = combine_lanes(vload(s->weight + s->n_in * s->out_stride), *carried, s->n_in, s->weight, s->out_stride);
+        const vec sum = combine_lanes(vload(s->weight + s->n_in * STRIPE), *carried, s->n_in, s->weight);
         *carried = activation_f(s->activation, sum, vset(s->parameter));
         vstore(s->before, sum);
         vstore(s->after, *carried);
@@ -172,7 +187,7 @@ ALWAYS_INLINE void backward_stage(const row_stage *s, vec *carried, const int si
     const row_stage *below = s - 1;
 #define BACKWARD(at, count) backward_vectors(s, at, count)
     if (single) {
-        const vec sum = combine_lanes(vset(0), *carried, s->n_out, s->transposed, s->in_stride);
+        const vec sum = combine_lanes(vset(0), *carried, s->n_out, s->transposed);
         *carried = through_activation(below, 0, sum);
         vstore(below->delta, *carried);
         return;
@@ -241,9 +256,10 @@ ALWAYS_INLINE void update_stage(const row_stage *s, int has_transposed, vec step
 #define UPDATE_TRANSPOSED(at, count)                                                                                           \
     add_outer(s->transposed + (at), s->in_stride, s->delta, s->n_out, s->in + (at), s->n_in - (at), count, step)
     if (single) {
-        if (s->bias) UPDATE_BIAS(0, 1);
-        UPDATE_WEIGHT(0, 1);
-        if (has_transposed) UPDATE_TRANSPOSED(0, 1);
+        const vec delta = vkeep(vload(s->delta), vpart(s->n_out));
+        if (s->bias) add_lanes(s->bias, &one, 1, delta, step);
+        add_lanes(s->weight, s->in, s->n_in, delta, step);
+        if (has_transposed) add_lanes(s->transposed, s->delta, s->n_out, vkeep(vload(s->in), vpart(s->n_in)), step);
         return;
     }
     if (s->bias) IN_GROUPS(s->n_out, UPDATE_BIAS);
