@@ -209,18 +209,23 @@ static double row_loss_by_call(const row_update *u, const row_stage *s)
 }
 
 /* The loss before scaling; its gradient goes to the last stage's delta. */
-ALWAYS_INLINE double row_loss(const row_update *u, const int single)
+ALWAYS_INLINE double row_loss(const row_update *u, vec *carried, const int single)
 {
     const row_stage *s = &u->stage[u->n_stages - 1];
-    if (!loss_table[u->loss].by_element) return row_loss_by_call(u, s);
+    if (!loss_table[u->loss].by_element) {
+        const double value = row_loss_by_call(u, s);
+        *carried = vload(s->delta);
+        return value;
+    }
     const vec parameter = vset(u->loss_parameter), scale = vset(u->scale);
     stripe total = stripe_zero();
     for (int64_t j = 0; single ? j < 1 : j < s->n_out; j += WIDTH) {
         const part rest = vpart_of(j, s->n_out);
-        const vec p = vload(s->after + j), t = vload_part(u->target + j, rest);
+        const vec p = single ? *carried : vload(s->after + j), t = vload_part(u->target + j, rest);
         LANES(&total, j) = LANES(&total, j) + vkeep(loss_f(u->loss, p, t, parameter), rest);
         const vec slope = vkeep(scale * loss_df(u->loss, p, t, parameter), rest);
-        vstore(s->delta + j, through_activation(s, j, slope));
+        *carried = slope * activation_df(s->activation, vload(s->before + j), p, vset(s->parameter));
+        vstore(s->delta + j, *carried);
     }
     return (double)stripe_sum(&total);
 }
@@ -247,7 +252,8 @@ ALWAYS_INLINE int row_is_modest(const row_update *u, const int single)
     return vall(vless(squares, vset((real)MODEST_SQUARE)));
 }
 
-ALWAYS_INLINE void update_stage(const row_stage *s, int has_transposed, vec step, const int single)
+/* `delta` is that of the stage where rows are of one vector. */
+ALWAYS_INLINE void update_stage(const row_stage *s, vec delta, int has_transposed, vec step, const int single)
 {
     static const real one = 1;
 #define UPDATE_BIAS(at, count) add_outer(s->bias + (at), 0, &one, 1, s->delta + (at), s->n_out - (at), count, step)
@@ -256,7 +262,7 @@ ALWAYS_INLINE void update_stage(const row_stage *s, int has_transposed, vec step
 #define UPDATE_TRANSPOSED(at, count)                                                                                           \
     add_outer(s->transposed + (at), s->in_stride, s->delta, s->n_out, s->in + (at), s->n_in - (at), count, step)
     if (single) {
-        const vec delta = vkeep(vload(s->delta), vpart(s->n_out));
+        delta = vkeep(delta, vpart(s->n_out));
         if (s->bias) add_lanes(s->bias, &one, 1, delta, step);
         add_lanes(s->weight, s->in, s->n_in, delta, step);
         if (has_transposed) add_lanes(s->transposed, s->delta, s->n_out, vkeep(vload(s->in), vpart(s->n_in)), step);
@@ -274,11 +280,11 @@ ALWAYS_INLINE int update_by_row(const row_update *u, double *loss, const int sin
     const vec step = vset(u->step);
     vec carried = vload_part(first->in, vpart_of(0, first->n_in)); /* of one vector: from stage to stage */
     for (const row_stage *s = first; s < end; s++) forward_stage(s, &carried, single);
-    *loss = row_loss(u, single);
-    carried = vload(end[-1].delta);
+    *loss = row_loss(u, &carried, single);
     for (const row_stage *s = end - 1; s > first; s--) backward_stage(s, &carried, single);
     if (!row_is_modest(u, single)) return 0;
-    for (const row_stage *s = first; s < end; s++) update_stage(s, s > first, step, single);
+    update_stage(first, carried, 0, step, single); /* first, as the next row waits for it */
+    for (const row_stage *s = first + 1; s < end; s++) update_stage(s, vload(s->delta), 1, step, single);
     return 1;
 }
 
