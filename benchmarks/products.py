@@ -55,6 +55,7 @@ def compiled(level, dtype, folder):
     ]
     subprocess.run(command, check=True)
     loaded = ctypes.CDLL(str(library))
+    loaded.bp_set_num_threads(1)
     loaded.peak_flops.argtypes = [ctypes.c_double]
     loaded.peak_flops.restype = ctypes.c_double
     loaded.product_seconds.argtypes = [ctypes.c_int] * 2 + [ctypes.c_int64] * 3 + [ctypes.c_double]
