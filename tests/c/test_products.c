@@ -143,11 +143,10 @@ TEST(every_store_mode)
 /* Past the sizes at which B, or A and B, are packed. */
 TEST(large_products)
 {
-    for (int kind = 0; kind < 3; kind++)
-        for (int mode = 0; mode < 3; mode++) {
-            check_product(s, kind, (bp_store_mode)mode, 33, 331, 800, WITH_FINISH | WITH_BIAS);
-            check_product(s, kind, (bp_store_mode)mode, 301, 430, 250, WITH_FINISH);
-        }
+    for (int kind = 0; kind < 3; kind++) { /* each mode once with each path, as all of them would take minutes */
+        check_product(s, kind, (bp_store_mode)kind, 33, 331, 800, WITH_FINISH | WITH_BIAS);
+        check_product(s, kind, (bp_store_mode)((kind + 1) % 3), 301, 430, 250, WITH_FINISH);
+    }
     check_product(s, 0, BP_STORE, 301, 430, 520, WITH_FINISH | WITH_INITIAL | WITH_ROOM);
     check_product(s, 1, BP_STORE, 301, 430, 520, WITH_FINISH);
     check_product(s, 0, BP_STORE, 1, 1000, 300, WITH_BIAS);
