@@ -73,6 +73,7 @@ struct bp_workspace {
     void **outputs;       /* [n_layers] */
     void **masks;         /* [n_layers] of dropout layers, else NULL */
     void **transposed;    /* [n_layers] of dense layers: the weight's transpose, n_out padded rows; all parts share them */
+    int has_transposed;   /* else products read the weights themselves */
 };
 
 /* Where a layer has few outputs and many inputs (or the other way round, going back), its products are too narrow for one chain

@@ -66,7 +66,7 @@ static void begin_batch(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     const batch b = present_batch(fit);
     fit->batch_weight = sum_of_weights(&fit->data.weight, b.order, b.base, b.n);
     fit->batch_loss = 0;
-    if (!by_columns(plan, b.n)) transpose_weights(plan, w, fit->parameters, 0);
+    if (!by_columns(plan, b.n)) prepare_transposes(plan, w, fit->parameters, 0, b.n);
 }
 
 /* How many steps at this rate, after batches of up to n_rows whose numbers are modest, cannot reach the ends of the reals. The

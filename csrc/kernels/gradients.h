@@ -77,7 +77,7 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
     const batch b = whole_set(data, sum_of_weights(&data->weight, data->rows, 0, data->n_rows));
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
     double sum = 0;
-    if (gradients && !by_columns(plan, b.n)) transpose_weights(plan, w, parameters, dx != NULL);
+    if (gradients && !by_columns(plan, b.n)) prepare_transposes(plan, w, parameters, dx != NULL, b.n);
     const int64_t rows = even_rows(w, b.n);
     for (int64_t first = 0; first < b.n; first += rows) {
         const int64_t n = b.n - first < rows ? b.n - first : rows;
@@ -99,7 +99,7 @@ static void backward(const bp_plan *plan, bp_workspace *w, real *gradients, real
 {
     const pass p = {plan, w, parameters, w->kept_training, 0, 0, NULL};
     copy_columns(delta_at(&p, plan->n_layers - 1), plan->target_stride, dy, plan->n_out, n, plan->n_out);
-    transpose_weights(plan, w, parameters, dx != NULL);
+    prepare_transposes(plan, w, parameters, dx != NULL, n);
     backward_deltas(&p, n, plan->n_layers, dx != NULL);
     backward_parameters(&p, gradients, 1, n, plan->n_layers);
     if (dx) copy_columns(dx, plan->n_in, w->scratch[0], plan->layers[0].in_stride, n, plan->n_in);

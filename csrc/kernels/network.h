@@ -195,6 +195,14 @@ static void transpose_weights(const bp_plan *plan, bp_workspace *w, const real *
     }
 }
 
+/* A batch of one block reads the weights as they are: copying them would cost it more than it gains. */
+static void prepare_transposes(const bp_plan *plan, bp_workspace *w, const real *parameters, int input_gradient, int64_t n)
+{
+    const int pays = n > w->n_rows;
+    for (int i = 0; i < w->n_parts; i++) w[i].has_transposed = pays;
+    if (pays) transpose_weights(plan, w, parameters, input_gradient);
+}
+
 /* Where the gradient at the output of a layer is put; index -1: at the input of the network. */
 ALWAYS_INLINE real *delta_at(const pass *p, int64_t index)
 {
@@ -244,9 +252,9 @@ static int backward_dense(const pass *p, int64_t index, const real *dy, int64_t 
                               .a = dy,
                               .a_row = layer->out_stride,
                               .a_column = 1,
-                              .b = w->transposed[index],
-                              .b_row = layer->in_stride,
-                              .b_column = 1,
+                              .b = w->has_transposed ? w->transposed[index] : p->parameters + layer->weight_at,
+                              .b_row = w->has_transposed ? layer->in_stride : 1,
+                              .b_column = w->has_transposed ? 1 : layer->n_out,
                               .m = n,
                               .n = layer->n_in,
                               .k = layer->n_out,

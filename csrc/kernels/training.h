@@ -63,7 +63,8 @@ static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
     const double entered = bp_clock();
     const float_state before = float_state_flush_subnormals();
     session s = {.plan = plan, .workspace = w, .fit = fit, .watch = {fit->poll, fit->poll_context, entered + POLL_INTERVAL}};
-    if (fit->row > 0 && !fit->validating) transpose_weights(plan, w, fit->parameters, 0); /* the workspace may be a new one */
+    if (fit->row > 0 && !fit->validating)
+        prepare_transposes(plan, w, fit->parameters, 0, INT64_MAX); /* perhaps a new workspace */
     hold_all_columns(w, 1);
     const bp_status status = train_on(&s, entered);
     hold_all_columns(w, 0);
