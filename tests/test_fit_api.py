@@ -402,3 +402,28 @@ def test_a_curve(optimizer, hidden, dtype):
     made = kind(learning_rate=rate, **momentum)
     net.fit(x, y, epochs=400, batch_size=batch_size, optimizer=made)
     assert net.loss_value(x, y) < 0.05 * y.var()
+
+
+def test_data_that_change_between_fits_are_read_again():
+    """Batches of all rows are kept from update to update, but not from fit to fit."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    net = bpcore.mlp([3, 4, 2], rng=0)
+    net.fit(X, y, epochs=3, batch_size=20)
+    X[:] = rng.normal(size=X.shape)
+    y[:] = rng.normal(size=y.shape)
+    other = copy.deepcopy(net)
+    net.fit(X, y, epochs=3, batch_size=20)
+    other.fit(X.copy(), y.copy(), epochs=3, batch_size=20)
+    assert np.array_equal(net.parameters, other.parameters)
+
+
+def test_validation_does_not_take_the_place_of_the_data():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    validated = bpcore.mlp([3, 4, 2], rng=0)
+    plain = copy.deepcopy(validated)
+    held_out = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
+    validated.fit(X, y, epochs=5, batch_size=20, validation_data=held_out)
+    plain.fit(X, y, epochs=5, batch_size=20)
+    assert np.array_equal(validated.parameters, plain.parameters)
