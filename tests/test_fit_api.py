@@ -424,6 +424,7 @@ def test_validation_does_not_take_the_place_of_the_data():
     validated = bpcore.mlp([3, 4, 2], rng=0)
     plain = copy.deepcopy(validated)
     held_out = rng.normal(size=(20, 3)), rng.normal(size=(20, 2))
-    validated.fit(X, y, epochs=5, batch_size=20, validation_data=held_out)
+    history = validated.fit(X, y, epochs=5, batch_size=20, validation_data=held_out)
+    assert history["validation_loss"][-1] == validated.loss_value(*held_out)
     plain.fit(X, y, epochs=5, batch_size=20)
     assert np.array_equal(validated.parameters, plain.parameters)
