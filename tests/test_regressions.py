@@ -159,3 +159,43 @@ def test_weights_whose_sum_times_the_outputs_overflows():
     net.loss_and_gradient([[1.0, 1.0]], [[1000.0, 0.0, 0.0]])
     _, got = net.loss_and_gradient([[1.0, 2.0]], [[0.0, 0.0, 1.0]], sample_weight=[1e308])
     np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_parameters_are_measured_again_after_a_careful_step(batch_size):
+    """Modest batches had promised thousands of harmless steps; one huge batch broke the promise."""
+    X = np.zeros((4 + batch_size + 100, 2), np.float32)
+    X[:, 1] = 1
+    X[4 : 4 + batch_size] = [4.5e18, 0]
+    net = bpcore.Network([bpcore.Dense(2, 1, bias=False)], rng=0, dtype="float32")
+    sgd = bpcore.SGD(learning_rate=0.9, momentum=0.99)
+    with pytest.raises(bpcore.DivergenceError):
+        net.fit(
+            X, np.zeros((len(X), 1)), batch_size=batch_size, sampling="sequential", optimizer=sgd
+        )
+    assert np.isfinite(net.parameters).all()
+
+
+def test_a_row_of_infinite_loss_is_not_trained_on():
+    """Its gradient was finite, so training one row at a time took the step, twice."""
+    X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    y = np.zeros((20, 2), np.float32)
+    y[10] = 3e38
+    by_row = bpcore.mlp([2, 3, 2], hidden="tanh", rng=0, dtype="float32", loss="mae")
+    by_block = bpcore.mlp([2, 3, 2], hidden="tanh", rng=0, dtype="float32", loss="mae")
+    options = {"batch_size": 1, "sampling": "sequential"}
+    with pytest.raises(bpcore.DivergenceError):
+        by_row.fit(X, y, optimizer=bpcore.SGD(learning_rate=0.1), **options)
+    with pytest.raises(bpcore.DivergenceError):
+        by_block.fit(X, y, optimizer=bpcore.SGD(learning_rate=0.1), gradient_clip=1e30, **options)
+    assert np.array_equal(by_row.parameters, by_block.parameters)
+
+
+@pytest.mark.parametrize("n", [16, 17])
+def test_padding_of_a_block_does_not_overflow(n):
+    """Rows of zeros after the last row went to infinity where no row of the data did."""
+    net = bpcore.mlp([1, 1, 1, 1], hidden="relu", rng=0, dtype="float32")
+    net.parameters[:] = [-1e20, 1e20, 1e20, 0, 1, 0]
+    value, gradients = net.loss_and_gradient(np.full((n, 1), 2.0), np.zeros((n, 1)))
+    assert value == 0
+    assert not np.asarray(gradients).any()

@@ -90,7 +90,10 @@ static int64_t harmless_ahead(session *s, double rate, int64_t n_rows)
 
 static int step_is_harmless(session *s, double rate, int64_t n_rows)
 {
-    if (s->fit->careful || harmless_ahead(s, rate, n_rows) == 0) return 0;
+    if (s->fit->careful || harmless_ahead(s, rate, n_rows) == 0) {
+        s->harmless = 0; /* the careful step may go anywhere, so measure again after it */
+        return 0;
+    }
     s->harmless--;
     return 1;
 }

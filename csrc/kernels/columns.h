@@ -9,7 +9,7 @@
 /* Whether a batch of n rows goes this way: a function of shapes alone, as sums follow it. */
 ALWAYS_INLINE int by_columns(const bp_plan *plan, int64_t n) { return plan->is_narrow && n > 1; }
 
-/* Where a block lies: columns of n rows, zeros up to `stride`, which is whole stripes. */
+/* Where a block lies: columns of n rows, padding up to `stride`, which is whole stripes. */
 typedef struct columns {
     const pass *pass;
     int64_t n, stride;
@@ -42,7 +42,14 @@ static columns place_columns(const pass *p, int64_t n)
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------------- */
 
-/* Rows that lie as they are wanted are read there; others by way of `rows`, padded rows in the workspace. Zeros follow. */
+/* Padding like the last row: of zeros, a value on the way could overflow where no row's does, and infinity times zero is no
+ * gradient. */
+static void repeat_last(real *line, const columns *c)
+{
+    for (int64_t r = c->n; r < c->stride; r++) line[r] = line[c->n - 1];
+}
+
+/* Rows that lie as they are wanted are read there; others by way of `rows`, padded rows in the workspace. */
 static void read_columns(real *to, const columns *c, const bp_array *array, const int64_t *order, int64_t first, real *rows,
                          int64_t rows_stride)
 {
@@ -53,7 +60,8 @@ static void read_columns(real *to, const columns *c, const bp_array *array, cons
         from = rows;
         stride = rows_stride;
     }
-    transpose_padded(to, c->stride, from, stride, c->n, array->n_columns, c->stride);
+    transpose(to, c->stride, from, stride, c->n, array->n_columns);
+    for (int64_t j = 0; j < array->n_columns; j++) repeat_last(to + j * c->stride, c);
 }
 
 static bp_status read_target_columns(const columns *c, const bp_array *array, const int64_t *order, int64_t first)
@@ -239,9 +247,11 @@ static void drop_columns(const columns *c, int64_t index, const real *in, real *
     }
     real *mask = out + size;
     const uint64_t key = dropout_layer_key(c->pass->dropout_key, index);
-    for (int64_t j = 0; j < layer->n_out; j++)
+    for (int64_t j = 0; j < layer->n_out; j++) {
         dropout_fill(mask + j * c->stride, key, (uint64_t)(c->pass->first_row * layer->n_out + j), (uint64_t)layer->n_out,
-                     layer->parameter, c->stride);
+                     layer->parameter, c->n);
+        repeat_last(mask + j * c->stride, c);
+    }
     for (int64_t i = 0; i < size; i++) out[i] = in[i] * mask[i];
 }
 

@@ -68,7 +68,7 @@ static bp_status train_by_rows(session *s, int64_t most, int64_t *done)
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, 1, plan->n_out);
     const double rate = fit->learning_rates[fit->epoch];
     row_update u = {.scale = (real)scale, .step = (real)-rate};
-    if (s->harmless == 0) unload_rows(plan, w, fit); /* they are going to be measured */
+    if (s->harmless == 0 || !(rate <= s->rate_limit)) unload_rows(plan, w, fit); /* they are going to be measured */
     const int64_t harmless = harmless_ahead(s, rate, 1);
     if (harmless < most) most = harmless;
     place_rows(&u, plan, w->rows);
@@ -84,7 +84,7 @@ static bp_status train_by_rows(session *s, int64_t most, int64_t *done)
         if (status != BP_OK) return status;
         double loss;
         const int modest = single ? update_by_short_row(&u, &loss) : update_by_long_row(&u, &loss);
-        if (!modest || !isfinite(loss * scale)) break;
+        if (!modest) break;
         fit->epoch_loss += scale * loss;
         fit->epoch_weight += 1;
         fit->n_steps++;

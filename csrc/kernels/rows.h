@@ -282,7 +282,7 @@ ALWAYS_INLINE int update_by_row(const row_update *u, double *loss, const int sin
     for (const row_stage *s = first; s < end; s++) forward_stage(s, &carried, single);
     *loss = row_loss(u, &carried, single);
     for (const row_stage *s = end - 1; s > first; s--) backward_stage(s, &carried, single);
-    if (!row_is_modest(u, single)) return 0;
+    if (!row_is_modest(u, single) || !isfinite(*loss * (double)u->scale)) return 0;
     update_stage(first, carried, 0, step, single); /* first, as the next row waits for it */
     for (const row_stage *s = first + 1; s < end; s++) update_stage(s, vload(s->delta), 1, step, single);
     return 1;
