@@ -46,17 +46,21 @@ static void dense_forward_entry(void *y, const void *x, const void *weight, cons
                                 int64_t n_out)
 {
     const dense_shape shape = {n, n_in, n_out, n_in, n_out};
-    dense_forward(y, x, n_in, weight, bias, &shape);
+    const product p = dense_product(y, x, n_in, weight, bias, &shape);
+    multiply(&p);
 }
 
 static void dense_backward_entry(void *grad_weight, void *grad_bias, void *dx, void *transposed, const void *dy, const void *x,
                                  const void *weight, int64_t n, int64_t n_in, int64_t n_out)
 {
     const dense_shape shape = {n, n_in, n_out, n_in, n_out};
-    dense_backward_weight(grad_weight, grad_bias, dy, x, n_in, &shape);
+    const product by_weight = weight_gradient_product(grad_weight, dy, x, n_in, &shape);
+    multiply(&by_weight);
+    if (grad_bias) sum_columns(grad_bias, dy, n_out, n, n_out);
     if (!dx) return;
     transpose(transposed, n_in, weight, n_out, n_in, n_out);
-    dense_backward_input(dx, dy, transposed, &shape);
+    const product by_input = input_gradient_product(dx, dy, transposed, 1, &shape);
+    multiply(&by_input);
 }
 
 static void finish_entry(const product *p, int64_t i, int64_t j, int64_t rows, int64_t columns)

@@ -139,7 +139,7 @@ ALWAYS_INLINE real row_max(const real *x, int64_t k)
 {
     const vec lowest = vset(-(real)INFINITY);
     stripe largest;
-    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) largest.part[i] = lowest;
+    for (int i = 0; i < STRIPE_PARTS; i++) largest.part[i] = lowest;
     for (int64_t j = 0; j < k; j += WIDTH) {
         const part rest = vpart_of(j, k);
         const vmask inside = vless(vset(0), vkeep(vset(1), rest));

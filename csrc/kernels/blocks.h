@@ -104,13 +104,19 @@ static int is_last_batch(const bp_fit *fit)
     return fit->epoch + 1 == fit->stop_epoch && (fit->batch + 1) * fit->batch_size >= fit->data.n_rows;
 }
 
+/* Nothing but a gradient times the rate makes the step. */
+static int is_plain_descent(const bp_plan *plan, const bp_fit *fit)
+{
+    return fit->optimizer == BP_OPTIMIZER_sgd && !fit->slots[0] && !(fit->gradient_clip > 0) && !has_penalty(plan);
+}
+
 /* Whether the batch's last block can be one with the step: plain descent whose gradient nobody needs. It must not take long, as
  * it cannot be given up. */
 static int is_fused(const session *s, const batch *b, int64_t n)
 {
     const bp_fit *fit = s->fit;
-    return fit->optimizer == BP_OPTIMIZER_sgd && !fit->slots[0] && fit->gradient_clip == 0 && !has_penalty(s->plan) &&
-           !is_last_batch(fit) && fit->row + n == b->n && (double)n * (double)s->plan->n_parameters < PATIENCE;
+    return is_plain_descent(s->plan, fit) && !is_last_batch(fit) && fit->row + n == b->n &&
+           (double)n * (double)s->plan->n_parameters < PATIENCE;
 }
 
 /* The step of an optimiser from the whole gradient of a batch, the penalty's left out. */
@@ -275,7 +281,7 @@ static bp_status train_shared(session *s, const batch *b, int64_t n, int64_t par
 /* Blocks that are to be computed at the same time, from the present row on. */
 static int64_t parts_ahead(const session *s, const batch *b)
 {
-    const int64_t rows = even_rows(s->workspace, b->n), blocks = (b->n - s->fit->row + rows - 1) / rows;
+    const int64_t rows = even_rows(s->workspace, b->n), blocks = n_parts(b->n - s->fit->row, rows);
     int64_t parts = s->workspace->n_parts;
     if (parts > bp_num_threads()) parts = bp_num_threads();
     return parts < blocks ? parts : blocks;

@@ -31,7 +31,7 @@ ALWAYS_INLINE const real *input_columns(const columns *c, int64_t layer)
 static columns place_columns(const pass *p, int64_t n)
 {
     const bp_plan *plan = p->plan;
-    columns c = {.pass = p, .n = n, .stride = (n + STRIPE - 1) / STRIPE * STRIPE, .memory = p->workspace->columns};
+    columns c = {.pass = p, .n = n, .stride = n_parts(n, STRIPE) * STRIPE, .memory = p->workspace->columns};
     c.input = c.memory;
     c.target = c.memory + plan->target_column_at * c.stride;
     c.weight = c.target + plan->n_out * c.stride;
@@ -73,9 +73,8 @@ static bp_status read_target_columns(const columns *c, const bp_array *array, co
     }
     memset(c->target, 0, (size_t)(plan->n_out * c->stride) * sizeof(real));
     for (int64_t r = 0; r < c->n; r++) {
-        int64_t label;
-        bp_copy_element((unsigned char *)&label, row_of(array, order ? order[r] : first + r), sizeof label, array->swapped);
-        if (label < 0 || label >= plan->n_out) return BP_E_LABEL;
+        const int64_t label = read_label(array, order ? order[r] : first + r, plan->n_out);
+        if (label < 0) return BP_E_LABEL;
         c->target[label * c->stride + r] = 1;
     }
     return BP_OK;
@@ -157,7 +156,6 @@ static void column_multiply(const column_product *p)
 
 /* ---- Sums over rows ------------------------------------------------------------------------------------------------------ */
 
-#define PARTS ((int)(STRIPE / WIDTH)) /* vectors in a stripe */
 #if defined(BP_LEVEL_IS_avx512)
 #define OUTER_ROWS 4
 #define OUTER_COLUMNS 4
@@ -187,7 +185,7 @@ ALWAYS_INLINE void outer_tile(const int rows, const int width, real *gradient, i
     }
     for (int64_t r = 0; r < stride; r += STRIPE) {
         UNROLL
-        for (int part = 0; part < PARTS; part++) {
+        for (int part = 0; part < STRIPE_PARTS; part++) {
             const int64_t at = r + part * WIDTH;
             vec d[OUTER_COLUMNS];
             UNROLL

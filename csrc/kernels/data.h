@@ -39,6 +39,20 @@ static void read_rows(real *out, int64_t stride, const bp_array *array, const in
     }
 }
 
+/* Rows of k reals to other rows. */
+static void copy_columns(real *to, int64_t to_stride, const real *from, int64_t from_stride, int64_t n, int64_t k)
+{
+    for (int64_t r = 0; r < n; r++) memcpy(to + r * to_stride, from + r * from_stride, (size_t)k * sizeof(real));
+}
+
+/* The label of a row, or -1 where it is none of k classes. */
+static int64_t read_label(const bp_array *array, int64_t row, int64_t k)
+{
+    int64_t label;
+    bp_copy_element((unsigned char *)&label, row_of(array, row), sizeof label, array->swapped);
+    return label < 0 || label >= k ? -1 : label;
+}
+
 /* The same for targets of k columns; labels become one-hot rows. Labels are looked at here, each time, because another
  * thread may have changed them since they were checked. */
 static bp_status read_targets(real *out, int64_t stride, const bp_array *array, const int64_t *order, int64_t first, int64_t n,
@@ -49,9 +63,8 @@ static bp_status read_targets(real *out, int64_t stride, const bp_array *array, 
         return BP_OK;
     }
     for (int64_t r = 0; r < n; r++) {
-        int64_t label;
-        bp_copy_element((unsigned char *)&label, row_of(array, order ? order[r] : first + r), sizeof label, array->swapped);
-        if (label < 0 || label >= k) return BP_E_LABEL;
+        const int64_t label = read_label(array, order ? order[r] : first + r, k);
+        if (label < 0) return BP_E_LABEL;
         memset(out + r * stride, 0, (size_t)k * sizeof(real));
         out[r * stride + label] = 1;
     }

@@ -43,11 +43,7 @@ static int rows_are_below(const real *x, int64_t stride, int64_t n, int64_t k, r
         for (; j <= k - WIDTH; j += WIDTH) beyond = vselect(vless(vabs(vload(x + j)), limit), beyond, one);
         if (j < k) beyond = vselect(vless(vabs(vload_part(x + j, vpart(k - j))), limit), beyond, one);
     }
-    real lanes[WIDTH];
-    vstore(lanes, beyond);
-    for (int i = 0; i < WIDTH; i++)
-        if (lanes[i] != 0) return 0;
-    return 1;
+    return !vany(vless(vset(0), beyond));
 }
 
 static int any_negative(const real *x, int64_t n)
@@ -55,11 +51,7 @@ static int any_negative(const real *x, int64_t n)
     vec lowest = vset(0);
     for (int64_t i = 0; i < n; i += WIDTH)
         lowest = vmin(lowest, i + WIDTH <= n ? vload(x + i) : vload_part(x + i, vpart(n - i)));
-    real lanes[WIDTH];
-    vstore(lanes, lowest);
-    for (int i = 0; i < WIDTH; i++)
-        if (lanes[i] < 0) return 1;
-    return 0;
+    return vany(vless(lowest, vset(0)));
 }
 
 /* How large parameters and slots are. */

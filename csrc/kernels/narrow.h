@@ -15,7 +15,6 @@ ALWAYS_INLINE int is_striped(const product *p)
 #define MOST_STRIPED ((int)(32 / sizeof(real))) /* columns: half a stripe */
 #define STRIPED_ROWS 16                         /* at a time, */
 #define STRIPED_CHUNK 512                       /* over so many terms, a multiple of STRIPE */
-#define STRIPE_PARTS ((int)(64 / sizeof(real)) / WIDTH)
 #define DOT_ROWS (STRIPE_PARTS == 1 ? 4 : STRIPE_PARTS == 2 ? 2 : 1)
 
 /* sums[r][c] += k products of rows of A and columns of B, both contiguous. */

@@ -14,6 +14,12 @@
 /* Seconds between two questions whether to give up. */
 #define POLL_INTERVAL 0.05
 
+ALWAYS_INLINE dense_shape shape_of(const bp_layer *layer, int64_t n)
+{
+    const dense_shape shape = {n, layer->n_in, layer->n_out, layer->in_stride, layer->out_stride};
+    return shape;
+}
+
 ALWAYS_INLINE const real *bias_of(const bp_layer *layer, const real *parameters)
 {
     return layer->has_bias ? parameters + layer->bias_at : NULL;
@@ -31,8 +37,7 @@ static void fill_masks(real *mask, const bp_layer *layer, uint64_t key, int64_t 
 /* Rows a block of a batch of n: blocks of nearly the same size, as a small one costs as much reading of weights as a large one. */
 static int64_t even_rows(const bp_workspace *w, int64_t n)
 {
-    const int64_t blocks = (n + w->n_rows - 1) / w->n_rows, rows = ((n + blocks - 1) / blocks + 15) / 16 * 16;
-    return rows < w->n_rows ? rows : w->n_rows;
+    return at_most(n_parts(n_parts(n, n_parts(n, w->n_rows)), 16) * 16, w->n_rows);
 }
 
 /* Whom to ask, every now and then, whether to give the present batch up. */
@@ -124,21 +129,10 @@ static int forward_dense(const pass *p, int64_t index, const real *in, int64_t i
                         .to = activated ? p->workspace->outputs[index + 1] : NULL,
                         .product = out,
                         .stride = layer->out_stride};
-    const product z = {.c = out,
-                       .c_stride = layer->out_stride,
-                       .initial = bias_of(layer, p->parameters),
-                       .a = in,
-                       .a_row = in_stride,
-                       .a_column = 1,
-                       .b = p->parameters + layer->weight_at,
-                       .b_row = layer->n_out,
-                       .b_column = 1,
-                       .m = n,
-                       .n = layer->n_out,
-                       .k = layer->n_in,
-                       .narrow = 1,
-                       .finish = activated ? activate_part : NULL,
-                       .context = &e};
+    const dense_shape shape = shape_of(layer, n);
+    product z = dense_product(out, in, in_stride, p->parameters + layer->weight_at, bias_of(layer, p->parameters), &shape);
+    z.finish = activated ? activate_part : NULL;
+    z.context = &e;
     return multiply_watched(p, &z);
 }
 
@@ -247,20 +241,11 @@ static int backward_dense(const pass *p, int64_t index, const real *dy, int64_t 
         e.x = w->values[index - 1];
         e.y = w->values[index];
     }
-    const product gradient = {.c = dx,
-                              .c_stride = layer->in_stride,
-                              .a = dy,
-                              .a_row = layer->out_stride,
-                              .a_column = 1,
-                              .b = w->has_transposed ? w->transposed[index] : p->parameters + layer->weight_at,
-                              .b_row = w->has_transposed ? layer->in_stride : 1,
-                              .b_column = w->has_transposed ? 1 : layer->n_out,
-                              .m = n,
-                              .n = layer->n_in,
-                              .k = layer->n_out,
-                              .narrow = 1,
-                              .finish = derived ? derive_part : NULL,
-                              .context = &e};
+    const dense_shape shape = shape_of(layer, n);
+    const real *weight = w->has_transposed ? w->transposed[index] : p->parameters + layer->weight_at;
+    product gradient = input_gradient_product(dx, dy, weight, w->has_transposed, &shape);
+    gradient.finish = derived ? derive_part : NULL;
+    gradient.context = &e;
     return multiply_watched(p, &gradient);
 }
 
@@ -289,21 +274,12 @@ ALWAYS_INLINE int64_t value_stride(const pass *p, int64_t index)
     return index == 0 ? p->workspace->value_stride : p->plan->layers[index].in_stride;
 }
 
-/* The product of a weight's gradient: where and how it is stored is left to the caller. */
-static product weight_gradient(const pass *p, int64_t index, int64_t n)
+/* The product of a weight's gradient, for `to`: how it is stored is left to the caller. */
+static product weight_gradient(const pass *p, int64_t index, real *to, int64_t n)
 {
-    const bp_layer *layer = &p->plan->layers[index];
-    const product gradient = {.c_stride = layer->n_out,
-                              .a = p->workspace->values[index],
-                              .a_row = 1,
-                              .a_column = value_stride(p, index),
-                              .b = p->workspace->deltas[index],
-                              .b_row = layer->out_stride,
-                              .b_column = 1,
-                              .m = layer->n_in,
-                              .n = layer->n_out,
-                              .k = n};
-    return gradient;
+    const bp_workspace *w = p->workspace;
+    const dense_shape shape = shape_of(&p->plan->layers[index], n);
+    return weight_gradient_product(to, w->deltas[index], w->values[index], value_stride(p, index), &shape);
 }
 
 /* The gradient of a bias, added to that of the blocks before this one unless is_first; returns where the sum is: in
@@ -325,8 +301,7 @@ static int backward_parameters(const pass *p, real *gradients, int is_first, int
     for (int64_t i = n_layers - 1; i >= p->plan->first_dense; i--) {
         const bp_layer *layer = &p->plan->layers[i];
         if (layer->kind != BP_LAYER_DENSE) continue;
-        product gradient = weight_gradient(p, i, n);
-        gradient.c = gradients + layer->weight_at;
+        product gradient = weight_gradient(p, i, gradients + layer->weight_at, n);
         gradient.mode = is_first ? STORE : ADD;
         if (multiply_watched(p, &gradient)) return 1;
         if (layer->has_bias) bias_gradient(p, i, gradients, is_first, 0, n);
@@ -343,8 +318,7 @@ static void step_parameters(const pass *p, real *parameters, double rate, real *
     for (int64_t i = p->plan->loss_layers - 1; i >= p->plan->first_dense; i--) {
         const bp_layer *layer = &p->plan->layers[i];
         if (layer->kind != BP_LAYER_DENSE) continue;
-        product gradient = weight_gradient(p, i, n);
-        gradient.c = parameters + layer->weight_at;
+        product gradient = weight_gradient(p, i, parameters + layer->weight_at, n);
         gradient.mode = STEP;
         gradient.factor = (real)constants[0];
         gradient.added = is_first ? NULL : gradients + layer->weight_at;
@@ -367,11 +341,6 @@ static const real *input_block(const bp_plan *plan, bp_workspace *w, const bp_ar
     *stride = plan->layers[0].in_stride;
     read_rows(w->input, *stride, x, order, first, n);
     return w->input;
-}
-
-static void copy_columns(real *to, int64_t to_stride, const real *from, int64_t from_stride, int64_t n, int64_t k)
-{
-    for (int64_t r = 0; r < n; r++) memcpy(to + r * to_stride, from + r * from_stride, (size_t)k * sizeof(real));
 }
 
 /* What threads that share the blocks of a prediction know. */
@@ -405,7 +374,7 @@ static void predict_part(void *argument, int64_t part)
 
 static void predict(const bp_plan *plan, bp_workspace *w, real *y, const real *parameters, const bp_array *x)
 {
-    const int64_t blocks = (x->n_rows + w->n_rows - 1) / w->n_rows;
+    const int64_t blocks = n_parts(x->n_rows, w->n_rows);
     prediction all = {plan, w, y, parameters, x, w->n_parts};
     if (all.parts > bp_num_threads()) all.parts = bp_num_threads();
     if (all.parts > blocks) all.parts = blocks;

@@ -8,9 +8,7 @@
 /* Whether the network, the data and the settings are those that rows.h is for. */
 static int trains_by_row(const bp_plan *plan, const bp_fit *fit)
 {
-    const bp_loss_spec *loss = &plan->loss;
-    return plan->n_stages > 0 && fit->batch_size == 1 && fit->optimizer == BP_OPTIMIZER_sgd && !fit->slots[0] &&
-           !(fit->gradient_clip > 0) && loss->l2 == 0 && loss->l1 == 0 && !fit->data.weight.data;
+    return plan->n_stages > 0 && fit->batch_size == 1 && is_plain_descent(plan, fit) && !fit->data.weight.data;
 }
 
 /* Weights come and go; the rows hold them from the first update by rows to the next thing that asks for them elsewhere. */

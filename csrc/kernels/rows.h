@@ -6,6 +6,7 @@
 
 #include "../plan.h"
 #include "activations.h"
+#include "data.h"
 #include "gemm.h"
 #include "losses.h"
 
@@ -61,9 +62,8 @@ static void load_rows(const bp_plan *plan, real *memory, const real *parameters)
         const bp_stage *s = &plan->stages[i];
         const real *weight = parameters + s->weight_at;
         real *rows = memory + s->rows_at, *bias = rows + s->n_in * s->out_stride;
-        const size_t bytes = (size_t)s->n_out * sizeof(real);
-        for (int64_t k = 0; k < s->n_in; k++) memcpy(rows + k * s->out_stride, weight + k * s->n_out, bytes);
-        if (s->bias_at >= 0) memcpy(bias, parameters + s->bias_at, bytes);
+        copy_columns(rows, s->out_stride, weight, s->n_out, s->n_in, s->n_out);
+        if (s->bias_at >= 0) memcpy(bias, parameters + s->bias_at, (size_t)s->n_out * sizeof(real));
         transpose(memory + s->transposed_at, s->in_stride, weight, s->n_out, s->n_in, s->n_out);
     }
 }
@@ -74,9 +74,8 @@ static void store_rows(const bp_plan *plan, const real *memory, real *parameters
         const bp_stage *s = &plan->stages[i];
         real *weight = parameters + s->weight_at;
         const real *rows = memory + s->rows_at, *bias = rows + s->n_in * s->out_stride;
-        const size_t bytes = (size_t)s->n_out * sizeof(real);
-        for (int64_t k = 0; k < s->n_in; k++) memcpy(weight + k * s->n_out, rows + k * s->out_stride, bytes);
-        if (s->bias_at >= 0) memcpy(parameters + s->bias_at, bias, bytes);
+        copy_columns(weight, s->n_out, rows, s->out_stride, s->n_in, s->n_out);
+        if (s->bias_at >= 0) memcpy(parameters + s->bias_at, bias, (size_t)s->n_out * sizeof(real));
     }
 }
 
@@ -85,7 +84,7 @@ static void store_rows(const bp_plan *plan, const real *memory, real *parameters
 /* call(at, count) for all vectors of a row. */
 #define IN_GROUPS(width, call)                                                                                                 \
     do {                                                                                                                       \
-        int64_t at_ = 0, left_ = ((width) + WIDTH - 1) / WIDTH;                                                                \
+        int64_t at_ = 0, left_ = n_parts(width, WIDTH);                                                                        \
         for (; left_ >= 4; left_ -= 4, at_ += 4 * WIDTH) call(at_, 4);                                                         \
         if (left_ & 2) {                                                                                                       \
             call(at_, 2);                                                                                                      \

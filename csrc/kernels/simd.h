@@ -51,6 +51,7 @@
 
 /* Sums are striped over this many lanes on every level, so that all levels add in the same order. */
 #define STRIPE ((int64_t)(64 / sizeof(real)))
+#define STRIPE_PARTS ((int)(64 / sizeof(real)) / WIDTH) /* in vectors */
 
 #if BP_REAL_BITS == 64
 typedef double real;
@@ -561,23 +562,23 @@ ALWAYS_INLINE vec vround(vec x)
 
 /* A sum over STRIPE lanes: element i of a row goes to lane i % STRIPE. */
 typedef struct stripe {
-    vec part[STRIPE / WIDTH];
+    vec part[STRIPE_PARTS];
 } stripe;
 
 ALWAYS_INLINE stripe stripe_zero(void)
 {
     stripe s;
-    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) s.part[i] = vset(0);
+    for (int i = 0; i < STRIPE_PARTS; i++) s.part[i] = vset(0);
     return s;
 }
 
 /* The lanes folded in halves, the same tree on every level. */
 ALWAYS_INLINE real stripe_sum(const stripe *s)
 {
-    vec part[STRIPE / WIDTH];
-    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) part[i] = s->part[i];
+    vec part[STRIPE_PARTS];
+    for (int i = 0; i < STRIPE_PARTS; i++) part[i] = s->part[i];
     UNROLL
-    for (int half = (int)(STRIPE / WIDTH) / 2; half > 0; half /= 2)
+    for (int half = STRIPE_PARTS / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) part[i] = part[i] + part[i + half];
     return vfold(part[0]);
 }
@@ -585,14 +586,14 @@ ALWAYS_INLINE real stripe_sum(const stripe *s)
 ALWAYS_INLINE real stripe_max(const stripe *s)
 {
     real lane[64 / sizeof(real)];
-    for (int i = 0; i < (int)(STRIPE / WIDTH); i++) vstore(lane + i * WIDTH, s->part[i]);
+    for (int i = 0; i < STRIPE_PARTS; i++) vstore(lane + i * WIDTH, s->part[i]);
     real largest = lane[0];
     for (int64_t i = 1; i < STRIPE; i++) largest = lane[i] > largest ? lane[i] : largest;
     return largest;
 }
 
 /* The lane group of a stripe that column j belongs to, j a multiple of WIDTH. */
-#define LANES(s, j) ((s)->part[(j) / WIDTH % (STRIPE / WIDTH)])
+#define LANES(s, j) ((s)->part[(j) / WIDTH % (STRIPE_PARTS)])
 
 /* The part of a vector that starts at column j of k: all of it, or what is left. */
 ALWAYS_INLINE part vpart_of(int64_t j, int64_t k) { return vpart(k - j < WIDTH ? k - j : WIDTH); }
