@@ -321,6 +321,8 @@ bp_level bp_level_in_use(void);
 int bp_level_runs_here(bp_level level);           /* built in, and the CPU and the system support it */
 bp_status bp_level_choose(bp_level level);        /* BP_E_LEVEL when it does not run here */
 const bp_kernels *bp_kernels_for(bp_dtype dtype); /* of the level in use */
+/* The same for train(); a level below where rows are so short that narrower vectors are faster, which changes no bit. */
+const bp_kernels *bp_kernels_for_fit(const bp_plan *plan, const bp_fit *fit);
 
 /* ---- Threads ------------------------------------------------------------------------------------------------------ */
 

@@ -107,12 +107,15 @@ def all_results(name, dtype):
 
 
 def trained(name, dtype, optimizer, batch_size, **keywords):
-    net = build(name, dtype, **keywords)
+    """With weights of rows, and without, which may be done in other loops."""
     x, y, w = data(name, 61, dtype)
-    history = net.fit(
-        x, y, epochs=4, batch_size=batch_size, optimizer=OPTIMIZERS[optimizer](), sample_weight=w
-    )
-    return bits(net.parameters, net.gradients, *history["loss"], net.rng.random(3))
+    settings = {"epochs": 4, "batch_size": batch_size}
+    out = []
+    for weight in (w, None):
+        net = build(name, dtype, **keywords)
+        history = net.fit(x, y, optimizer=OPTIMIZERS[optimizer](), sample_weight=weight, **settings)
+        out += bits(net.parameters, net.gradients, *history["loss"], net.rng.random(3))
+    return out
 
 
 def test_machine_levels():
@@ -353,6 +356,23 @@ def test_predict_out(dtype, level):
         with pytest.raises(ValueError, match="out"):
             net.predict(x, out=out)
         assert (out == 9).all()
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "sequential", "replacement"])
+@pytest.mark.parametrize("name", SMALL)
+def test_weights_of_one_change_nothing(name, sampling, dtype, level):
+    """Weights go through the general loop, without them there are those for rows and small batches."""
+    x, y, w = data(name, 61, dtype)
+    settings = {"epochs": 3, "sampling": sampling, "validation_data": (x, y)}
+    for optimizer, batch_size, dropout in itertools.product(OPTIMIZERS, (1, 2, 10, 61), (0, 1)):
+        settings |= {"optimizer": OPTIMIZERS[optimizer](), "batch_size": batch_size}
+        results = {}
+        for weight in (None, np.ones_like(w)):
+            net = build(name, dtype, dropout=dropout)
+            history = net.fit(x, y, sample_weight=weight, **copy.deepcopy(settings))
+            out = bits(net.parameters, net.gradients, net.rng.random(3))
+            results[weight is None] = out + bits(*history["loss"], *history["validation_loss"])
+        assert_same(results, f"{optimizer}, batches of {batch_size}")
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -46,7 +46,8 @@ static columns place_columns(const pass *p, int64_t n)
  * gradient. */
 static void repeat_last(real *line, const columns *c)
 {
-    for (int64_t r = c->n; r < c->stride; r++) line[r] = line[c->n - 1];
+    const real last = line[c->n - 1];
+    for (int64_t r = c->n; r < c->stride; r++) line[r] = last;
 }
 
 /* Rows that lie as they are wanted are read there; others by way of `rows`, padded rows in the workspace. */

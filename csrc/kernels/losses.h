@@ -45,8 +45,8 @@ F(bce_logits)
 DF(bce_logits)
 {
     /* for t = 1 and large z: -sigmoid(-z), which does not cancel */
-    vec opposite = -sigmoid_v(-p) + (vset(1) - t);
-    return vselect(vless(vset(0), p), opposite, sigmoid_v(p) - t);
+    const vec smaller = sigmoid_v(-vabs(p));
+    return vselect(vless(vset(0), p), (vset(1) - t) - smaller, smaller - t);
 }
 
 /* -t log p, p clipped to at least eps */
@@ -206,8 +206,9 @@ ALWAYS_INLINE vec weight_of_rows(const loss_columns *c, int64_t r) { return c->w
         for (int64_t r = 0; r < c->stride; r += WIDTH) {                                                                       \
             const part rest = vpart_of_rows(c, r);                                                                             \
             const vec p = vload(prediction + r), t = vload(target + r), w = weight_of_rows(c, r);                              \
-            LANES(&total, r) = vfma(w, vkeep(name##_f(p, t, parameter), rest), LANES(&total, r));                              \
+            /* first the gradient, as all that follows waits for it */                                                         \
             if (c->gradient) vstore(c->gradient + j * c->stride + r, vkeep(w * scale * name##_df(p, t, parameter), rest));     \
+            LANES(&total, r) = vfma(w, vkeep(name##_f(p, t, parameter), rest), LANES(&total, r));                              \
         }                                                                                                                      \
         return (double)stripe_sum(&total);                                                                                     \
     }                                                                                                                          \

@@ -65,6 +65,9 @@ ALWAYS_INLINE int64_t zip_rows(real *RESTRICT out, const real *RESTRICT in, int6
     return j;
 }
 
+/* Elements that are sooner copied one by one than by squares. */
+#define FEW (16 * WIDTH)
+
 /* out[j][i] = in[i][j], for i < m, j < n; zeros for m <= i < m_out. */
 static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,
                              int64_t n, int64_t m_out)
@@ -107,7 +110,10 @@ static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real 
 NOINLINE void transpose(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,
                         int64_t n)
 {
-    transpose_padded(out, out_stride, in, in_stride, m, n, m);
+    if (m * n <= FEW)
+        transpose_few(out, out_stride, in, in_stride, m, n, m);
+    else
+        transpose_padded(out, out_stride, in, in_stride, m, n, m);
 }
 
 /* k rows of n columns side by side, each `vectors` whole vectors, zeros beyond n. */

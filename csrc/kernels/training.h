@@ -3,6 +3,7 @@
 #define BP_TRAINING_H
 
 #include "../float_state.h"
+#include "column_training.h"
 #include "row_training.h"
 
 /* Note the time for the epochs that ended since the last look; returns the seconds since `entered`. */
@@ -26,7 +27,7 @@ static bp_status train_on(session *s, double entered)
     bp_fit *fit = s->fit;
     double looked = 0;
     bp_status status = BP_OK;
-    const int by_row = trains_by_row(s->plan, fit);
+    const int by_row = trains_by_row(s->plan, fit), by_column = trains_by_columns(s->plan, s->workspace, fit);
     int64_t blocks = 0, done = 1;
     while (fit->epoch < fit->stop_epoch && status == BP_OK) {
         if (fit->validating) {
@@ -34,6 +35,8 @@ static bp_status train_on(session *s, double entered)
             status = validate_block(s);
         } else if (by_row) {
             status = train_by_rows(s, fit->blocks_per_look - blocks, &done);
+        } else if (by_column) {
+            status = train_by_columns(s, fit->blocks_per_look - blocks, &done);
         } else {
             status = train_block(s);
         }

@@ -181,6 +181,7 @@ cdef extern from "bpcore.h" nogil:
     int bp_level_runs_here(bp_level level)
     bp_status bp_level_choose(bp_level level)
     const bp_kernels *bp_kernels_for(bp_dtype dtype)
+    const bp_kernels *bp_kernels_for_fit(const bp_plan *plan, const bp_fit *fit)
 
     int bp_num_threads()
     bp_status bp_set_num_threads(int n)

@@ -776,7 +776,9 @@ cdef class Fit:
         self.fit.stop_epoch = stop_epoch
         self.fit.budget = budget
         with self.generator.bit_generator.lock, nogil:
-            status = bp_kernels_for(self.plan.dtype).train(self.plan.plan, self.workspace.workspace, &self.fit)
+            status = bp_kernels_for_fit(self.plan.plan, &self.fit).train(
+                self.plan.plan, self.workspace.workspace, &self.fit
+            )
         self.diverged = status == BP_E_DIVERGED
         if status == BP_STOPPED:
             interruption, self.interruption = self.interruption, None
