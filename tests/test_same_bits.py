@@ -361,7 +361,7 @@ def test_predict_out(dtype, level):
 @pytest.mark.parametrize("sampling", ["shuffle", "sequential", "replacement"])
 @pytest.mark.parametrize("name", SMALL)
 def test_weights_of_one_change_nothing(name, sampling, dtype, level):
-    """Weights go through the general loop, without them there are those for rows and small batches."""
+    """Only the general loop takes weights; without them rows and small batches have their own."""
     x, y, w = data(name, 61, dtype)
     settings = {"epochs": 3, "sampling": sampling, "validation_data": (x, y)}
     for optimizer, batch_size, dropout in itertools.product(OPTIMIZERS, (1, 2, 10, 61), (0, 1)):

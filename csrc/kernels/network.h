@@ -37,7 +37,8 @@ static void fill_masks(real *mask, const bp_layer *layer, uint64_t key, int64_t 
 /* Rows a block of a batch of n: blocks of nearly the same size, as a small one costs as much reading of weights as a large one. */
 static int64_t even_rows(const bp_workspace *w, int64_t n)
 {
-    return at_most(n_parts(n_parts(n, n_parts(n, w->n_rows)), 16) * 16, w->n_rows);
+    const int64_t blocks = n_parts(n, w->n_rows);
+    return blocks > 1 ? at_most(n_parts(n_parts(n, blocks), 16) * 16, w->n_rows) : w->n_rows;
 }
 
 /* Whom to ask, every now and then, whether to give the present batch up. */
