@@ -190,10 +190,14 @@ ALWAYS_INLINE void outer_tile(const int rows, const int width, real *gradient, i
             const int64_t at = r + part * WIDTH;
             vec d[OUTER_COLUMNS];
             UNROLL
-            for (int j = 0; j < width; j++) d[j] = vload(delta + j * stride + at);
+            for (int j = 0; j < width; j++) {
+                d[j] = vload(delta + j * stride + at);
+                IN_REGISTER(d[j]);
+            }
             UNROLL
             for (int k = 0; k < rows; k++) {
-                const vec value = vload(x + k * stride + at);
+                vec value = vload(x + k * stride + at);
+                IN_REGISTER(value);
                 UNROLL
                 for (int j = 0; j < width; j++) sum[k][j].part[part] = vfma(value, d[j], sum[k][j].part[part]);
             }

@@ -7,8 +7,8 @@
 #include "activations.h"
 #include "data.h"
 #include "dense.h"
+#include "guard.h"
 #include "losses.h"
-#include "optimizers.h"
 #include "random.h"
 
 /* Seconds between two questions whether to give up. */
@@ -132,6 +132,8 @@ static int forward_dense(const pass *p, int64_t index, const real *in, int64_t i
                         .stride = layer->out_stride};
     const dense_shape shape = shape_of(layer, n);
     product z = dense_product(out, in, in_stride, p->parameters + layer->weight_at, bias_of(layer, p->parameters), &shape);
+    z.a_limit = VALUE_LIMIT;
+    z.a_beyond = &p->workspace->immodest;
     z.finish = activated ? activate_part : NULL;
     z.context = &e;
     return multiply_watched(p, &z);
@@ -165,6 +167,7 @@ static const real *forward_block(const pass *p, const real *x, int64_t x_stride,
     bp_workspace *w = p->workspace;
     w->values[0] = x;
     w->value_stride = x_stride;
+    atomic_store_explicit(&w->immodest, 0, memory_order_relaxed);
     for (int64_t i = 0; i < n_layers; i++) {
         const real *in = w->values[i];
         if (p->plan->layers[i].kind != BP_LAYER_DENSE) {

@@ -3,6 +3,8 @@
 #ifndef BP_PRODUCT_H
 #define BP_PRODUCT_H
 
+#include <stdatomic.h>
+
 #include "../plan.h"
 #include "simd.h"
 
@@ -26,6 +28,8 @@ struct product {
     const real *added;
     int64_t added_stride;
     int narrow;
+    real a_limit;         /* a striped product may look at A as it reads it: */
+    atomic_int *a_beyond; /* set if a magnitude in A may be a_limit or more; NULL: nobody asks */
     void (*finish)(const product *p, int64_t i, int64_t j, int64_t rows, int64_t columns);
     const void *context; /* for finish */
 };

@@ -551,6 +551,15 @@ ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
 }
 #endif
 
+/* A loaded vector that several operations use: without this, compilers make it an operand in memory of each, and load it again. */
+#if defined(__GNUC__) && defined(BP_LEVEL_IS_avx512)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__GNUC__) && defined(BP_LEVEL_IS_avx2)
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v) ((void)(v))
+#endif
+
 /* ---- built from the above ------------------------------------------------------------------------------------------ */
 
 /* To the nearest whole number, |x| < 2^(MANTISSA - 1). */
