@@ -229,13 +229,29 @@ static void column_outer(real *gradient, int64_t n_in, int64_t n_out, const real
     for (; j < n_out; j++) outer_band(1, gradient + j, n_in, n_out, x, delta + j * stride, stride, is_first);
 }
 
+/* Several at a time, as each is a chain of additions. */
+ALWAYS_INLINE void sums_of_columns(const int n, real *sums, const real *columns, int64_t stride, int is_first)
+{
+    stripe total[4];
+    UNROLL
+    for (int j = 0; j < n; j++) total[j] = stripe_zero();
+    for (int64_t r = 0; r < stride; r += STRIPE) {
+        UNROLL
+        for (int part = 0; part < STRIPE_PARTS; part++) {
+            UNROLL
+            for (int j = 0; j < n; j++)
+                total[j].part[part] = total[j].part[part] + vload(columns + j * stride + r + part * WIDTH);
+        }
+    }
+    UNROLL
+    for (int j = 0; j < n; j++) put_sum(sums + j, stripe_sum(&total[j]), is_first);
+}
+
 static void column_sums(real *sums, const real *columns, int64_t k, int64_t stride, int is_first)
 {
-    for (int64_t j = 0; j < k; j++) {
-        stripe total = stripe_zero();
-        for (int64_t r = 0; r < stride; r += WIDTH) LANES(&total, r) = LANES(&total, r) + vload(columns + j * stride + r);
-        put_sum(sums + j, stripe_sum(&total), is_first);
-    }
+    int64_t j = 0;
+    for (; j + 4 <= k; j += 4) sums_of_columns(4, sums + j, columns + j * stride, stride, is_first);
+    for (; j < k; j++) sums_of_columns(1, sums + j, columns + j * stride, stride, is_first);
 }
 
 /* ---- Passes ---------------------------------------------------------------------------------------------------------------- */

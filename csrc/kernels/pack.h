@@ -68,6 +68,25 @@ ALWAYS_INLINE int64_t zip_rows(real *RESTRICT out, const real *RESTRICT in, int6
 /* Elements that are sooner copied one by one than by squares. */
 #define FEW (16 * WIDTH)
 
+/* The same for four columns side by side. */
+ALWAYS_INLINE int64_t unzip_four_columns(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t m)
+{
+    int64_t i = 0;
+    for (; i + WIDTH <= m; i += WIDTH) {
+        const real *from = in + 4 * i;
+        vec a = vload(from), b = vload(from + WIDTH), c = vload(from + 2 * WIDTH), d = vload(from + 3 * WIDTH);
+        vunzip(&a, &b); /* columns 0 and 2, and 1 and 3, of the first half of the rows */
+        vunzip(&c, &d);
+        vunzip(&a, &c);
+        vunzip(&b, &d);
+        vstore(out + i, a);
+        vstore(out + out_stride + i, b);
+        vstore(out + 2 * out_stride + i, c);
+        vstore(out + 3 * out_stride + i, d);
+    }
+    return i;
+}
+
 /* out[j][i] = in[i][j], for i < m, j < n; zeros for m <= i < m_out. */
 static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,
                              int64_t n, int64_t m_out)
@@ -84,6 +103,11 @@ static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real 
     if (n == 2 && in_stride == 2) {
         const int64_t done = unzip_columns(out, out_stride, in, m);
         transpose_few(out + done, out_stride, in + 2 * done, 2, m - done, 2, m_out - done);
+        return;
+    }
+    if (n == 4 && in_stride == 4) {
+        const int64_t done = unzip_four_columns(out, out_stride, in, m);
+        transpose_few(out + done, out_stride, in + 4 * done, 4, m - done, 4, m_out - done);
         return;
     }
     if (m == 2 && m_out == 2 && out_stride == 2) {

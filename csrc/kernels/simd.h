@@ -14,6 +14,7 @@
  *   vsplit(x, &k, &scale)         m in [sqrt(1/2), sqrt(2)) and whole k with x = m 2^k, x positive and normal; scale is 2^(1-k),
  *                                 or 0 for the largest k
  *   vtranspose(rows)              a square of WIDTH vectors, in place
+ *   multiply_lower(a, b)          of `words`, 64-bit lanes: the product of their lower halves
  *   vzip(&a, &b) vunzip(&a, &b)   a0 b0 a1 b1 ... in two vectors, and back
  */
 #ifndef BP_SIMD_H
@@ -558,6 +559,30 @@ ALWAYS_INLINE vec vsplit(vec x, vec *k, vec *scale)
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
 #else
 #define IN_REGISTER(v) ((void)(v))
+#endif
+
+/* A vector's size of 64-bit whole numbers, where it has lanes: + ^ & >> are operators. */
+#if WIDTH > 1
+typedef uint64_t words __attribute__((vector_size(WIDTH * sizeof(real))));
+#define WORDS ((int)(WIDTH * sizeof(real) / 8))
+
+/* The product of the lower halves of each lane. */
+ALWAYS_INLINE words multiply_lower(words a, words b)
+{
+#if defined(BP_LEVEL_IS_avx512)
+    return (words)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(BP_LEVEL_IS_avx2)
+    return (words)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+    return (words)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#endif
+}
+
+ALWAYS_INLINE words words_of(uint64_t x)
+{
+    const words zero = {0};
+    return zero + x;
+}
 #endif
 
 /* ---- built from the above ------------------------------------------------------------------------------------------ */
