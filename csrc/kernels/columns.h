@@ -110,14 +110,17 @@ ALWAYS_INLINE void column_tile(const int rows, const int vectors, const column_p
         UNROLL
         for (int v = 0; v < vectors; v++) sum[t][v] = initial;
     }
-    const real *a = p->a + i * p->a_row, *in = p->in + r;
-    for (int64_t l = 0; l < p->k; l++, a += p->a_column, in += p->stride) {
+    /* copies, as a store of a vector may be to anything, and all of it would be read again */
+    const int64_t a_row = p->a_row, a_column = p->a_column, stride = p->stride;
+    const real *a = p->a + i * a_row, *in = p->in + r;
+    real *out = p->out + i * stride + r;
+    for (int64_t l = p->k; l > 0; l--, a += a_column, in += stride) {
         vec x[COLUMN_VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++) x[v] = vload(in + v * WIDTH);
         UNROLL
         for (int t = 0; t < rows; t++) {
-            const vec scalar = vset(a[t * p->a_row]);
+            const vec scalar = vset(a[t * a_row]);
             UNROLL
             for (int v = 0; v < vectors; v++) sum[t][v] = vfma(scalar, x[v], sum[t][v]);
         }
@@ -125,7 +128,8 @@ ALWAYS_INLINE void column_tile(const int rows, const int vectors, const column_p
     UNROLL
     for (int t = 0; t < rows; t++) {
         UNROLL
-        for (int v = 0; v < vectors; v++) vstore(p->out + (i + t) * p->stride + r + v * WIDTH, sum[t][v]);
+        for (int v = 0; v < vectors; v++) vstore(out + v * WIDTH, sum[t][v]);
+        out += stride;
     }
 }
 
