@@ -21,10 +21,18 @@ static const network hundred = {"a hundred weights",
                                 {.loss = BP_LOSS_huber, .parameter = 0.3},
                                 0};
 
+/* So many inputs that the product going forward is striped, and looks at them itself. */
+static const network thousand = {"a thousand weights",
+                                 1000,
+                                 1,
+                                 {{.kind = BP_LAYER_DENSE, .n_in = 1000, .n_out = 1}},
+                                 {.loss = BP_LOSS_huber, .parameter = 0.3},
+                                 0};
+
 /* Plain descent does not store the gradient of a batch on the quick way, unless it is the last one. */
-static int stores_gradient(const setting *s, double x, double target)
+static int stores_gradient(const setting *s, const network *net, double x, double target)
 {
-    rig r = rig_up(s, &hundred, 4, 4);
+    rig r = rig_up(s, net, 4, 4);
     const fit_options options = {.batch_size = 2, .n_epochs = 1, .learning_rate = 1e-30};
     set(s->dtype, r.x, 0, x);
     set(s->dtype, r.target, 0, target);
@@ -44,12 +52,15 @@ static int stores_gradient(const setting *s, double x, double target)
 TEST(numbers_from_the_limit_on_are_taken_with_care)
 {
     const double limit = value_limit(s);
-    CHECK(!stores_gradient(s, 0.5, 0.5));
-    CHECK(!stores_gradient(s, below(s, limit), 0.5));
-    CHECK(!stores_gradient(s, -below(s, limit), 0.5));
-    CHECK(stores_gradient(s, limit, 0.5));
-    CHECK(stores_gradient(s, -limit, 0.5));
-    CHECK(stores_gradient(s, 4 * limit, 0.5));
+    const network *nets[] = {&hundred, &thousand};
+    for (int i = 0; i < 2; i++) {
+        CHECK(!stores_gradient(s, nets[i], 0.5, 0.5));
+        CHECK(!stores_gradient(s, nets[i], below(s, limit), 0.5));
+        CHECK(!stores_gradient(s, nets[i], -below(s, limit), 0.5));
+        CHECK(stores_gradient(s, nets[i], limit, 0.5));
+        CHECK(stores_gradient(s, nets[i], -limit, 0.5));
+        CHECK(stores_gradient(s, nets[i], 4 * limit, 0.5));
+    }
 }
 
 /* The quick way beside the careful one, which a limit for the gradient's norm that never acts asks for. */
