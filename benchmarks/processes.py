@@ -1,5 +1,6 @@
 """Peers in processes of their own, kept alive and asked in turn."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -23,6 +24,15 @@ def cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def is_running(process: int) -> bool | None:
+    """Whether any thread of a process runs or wants to; None where the system does not tell."""
+    states = []
+    for stat in Path(f"/proc/{process}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            states.append(stat.read_text().rpartition(")")[2].split()[0])
+    return "R" in states if states else None
 
 
 class WorkerError(RuntimeError):

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.processes import Launch, Worker, WorkerError
+from benchmarks.processes import Launch, Worker, WorkerError, is_running
 from benchmarks.workloads import Workload
 
 REFERENCE = "bpcore_fit"
-SETTLE = 0.02  # seconds until another process's idle threads have stopped spinning
+SETTLE = 0.2  # seconds after which idle threads of other processes have surely stopped spinning
+LONGEST_SETTLE = 2.0
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,17 @@ class Pool:
             self.workers.pop(key)
             return {"error": str(error)}
 
+    def settle(self) -> None:
+        """Wait until all threads sleep; OpenBLAS's idle ones keep a core busy for a while."""
+        until, quiet = time.monotonic() + LONGEST_SETTLE, 0
+        while quiet < 3 and time.monotonic() < until:
+            running = [is_running(worker.process.pid) for worker in self.workers.values()]
+            if None in running:
+                time.sleep(SETTLE)
+                return
+            quiet = 0 if any(running) else quiet + 1
+            time.sleep(0.002)
+
     def close(self) -> None:
         for worker in self.workers.values():
             worker.close()
@@ -199,7 +211,7 @@ def _time(case: Case, pool: Pool, counts: dict[str, int], effort: Effort) -> Non
             break
         for peer in peers[turn % len(peers) :] + peers[: turn % len(peers)] if peers else ():
             if case.threads > 1:
-                time.sleep(SETTLE)
+                pool.settle()
             answer = pool.ask((peer, case.threads), "round", n=counts[peer])
             if "seconds" in answer:
                 units = counts[peer] * case.workload.updates

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,6 +66,30 @@ def test_other_work_is_noticed(package):
         assert not agree(case, ours, Figures("faster", before=before, after=before - 0.0101))
         assert not agree(case, ours, Figures("broken", before=before, after=float("nan")))
         assert loss(problem, changed) != before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="says which threads run")
+def test_nobody_is_timed_beside_threads_that_still_spin(package):
+    from benchmarks.processes import is_running
+    from benchmarks.runner import Pool
+
+    program = """
+import threading, time
+def spin():
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end: pass
+threading.Thread(target=spin).start()
+print("spinning", flush=True)
+time.sleep(5)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        pool = Pool({})
+        pool.workers["numpy_tuned", 2] = SimpleNamespace(process=process)
+        assert is_running(process.pid)
+        pool.settle()
+        assert is_running(process.pid) is False
+        process.kill()
 
 
 def test_titles_are_unique(package):
