@@ -19,19 +19,38 @@
 /* Small enough that the scaled sum of any finite numbers stays finite. */
 #define SUM_SCALE C(9.094947017729282e-13) /* 2^-40 */
 
-/* 2^-40 times the sum of |g|: non-finite if and only if some g is. */
-static real scaled_magnitude(const real *g, int64_t n)
+/* 2^-40 times the sum of |x|: non-finite if and only if some x is. *lowest becomes the least of the elements and 0. */
+static real scaled_magnitude(const real *x, int64_t n, real *lowest)
 {
-    stripe total = stripe_zero();
-    for (int64_t i = 0; i < n; i += WIDTH) {
-        const vec v = i + WIDTH <= n ? vload(g + i) : vload_part(g + i, vpart(n - i));
-        LANES(&total, i) = vfma(vabs(v), vset(SUM_SCALE), LANES(&total, i));
+    enum { CHAINS = 4 }; /* side by side, so that memory and not the additions' latency is the limit */
+    const vec zero = vset(0), scale = vset(SUM_SCALE);
+    vec sum[CHAINS] = {zero, zero, zero, zero}, least[CHAINS] = {zero, zero, zero, zero};
+    int64_t i = 0;
+    for (; i <= n - CHAINS * WIDTH; i += CHAINS * WIDTH) {
+        UNROLL
+        for (int k = 0; k < CHAINS; k++) {
+            const vec v = vload(x + i + k * WIDTH);
+            sum[k] = vfma(vabs(v), scale, sum[k]);
+            least[k] = vmin(least[k], v);
+        }
     }
-    return stripe_sum(&total);
+    for (; i < n; i += WIDTH) {
+        const vec v = vload_part(x + i, vpart(n - i < WIDTH ? n - i : WIDTH));
+        sum[0] = vfma(vabs(v), scale, sum[0]);
+        least[0] = vmin(least[0], v);
+    }
+    real lane[WIDTH];
+    vstore(lane, vmin(vmin(least[0], least[1]), vmin(least[2], least[3])));
+    *lowest = 0;
+    for (int k = 0; k < WIDTH; k++) *lowest = lane[k] < *lowest ? lane[k] : *lowest;
+    return vfold((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-/* At least the largest |g|; non-finite if some g is. What scaling took from the smallest numbers is put back. */
-static double magnitude(const real *g, int64_t n) { return (double)scaled_magnitude(g, n) / (double)SUM_SCALE + 1; }
+/* At least the largest |x|; non-finite if some x is. What scaling took from the smallest numbers is put back. */
+static double magnitude(const real *x, int64_t n, real *lowest)
+{
+    return (double)scaled_magnitude(x, n, lowest) / (double)SUM_SCALE + 1;
+}
 
 /* Whether the k numbers in each of n rows are below `most` in magnitude; nan is not. */
 static int rows_are_below(const real *x, int64_t stride, int64_t n, int64_t k, real most)
@@ -46,22 +65,15 @@ static int rows_are_below(const real *x, int64_t stride, int64_t n, int64_t k, r
     return !vany(vless(vset(0), beyond));
 }
 
-static int any_negative(const real *x, int64_t n)
-{
-    vec lowest = vset(0);
-    for (int64_t i = 0; i < n; i += WIDTH)
-        lowest = vmin(lowest, i + WIDTH <= n ? vload(x + i) : vload_part(x + i, vpart(n - i)));
-    return vany(vless(lowest, vset(0)));
-}
-
 /* How large parameters and slots are. */
 static extent extent_of(bp_optimizer kind, const real *p, real *const *slots, int64_t n)
 {
-    extent e = {magnitude(p, n), {-1, -1}, {0, 0}};
+    real lowest;
+    extent e = {magnitude(p, n, &lowest), {-1, -1}, {0, 0}};
     for (int i = 0; i < optimizer_table[kind].n_slots; i++) {
         if (!slots[i]) continue;
-        e.slot[i] = magnitude(slots[i], n);
-        e.negative[i] = any_negative(slots[i], n);
+        e.slot[i] = magnitude(slots[i], n, &lowest);
+        e.negative[i] = lowest < 0;
     }
     return e;
 }
@@ -107,9 +119,9 @@ static int step_stays_finite(const step_work *work)
             trial_slots[i] = slot_copies[i];
         }
         work->optimizer->loop(parameters, work->gradients + start, trial_slots, work->constants, count);
-        real after = scaled_magnitude(parameters, count);
+        real lowest, after = scaled_magnitude(parameters, count, &lowest);
         for (int i = 0; i < BP_MAX_SLOTS; i++)
-            if (trial_slots[i]) after += scaled_magnitude(trial_slots[i], count);
+            if (trial_slots[i]) after += scaled_magnitude(trial_slots[i], count, &lowest);
         if (!isfinite((double)after)) return 0;
     }
     return 1;
@@ -119,7 +131,8 @@ static int step_stays_finite(const step_work *work)
 static bp_status guarded_step(bp_optimizer kind, real *p, const real *g, real *const *slots, const double *hyper, double rate,
                               int64_t step, int64_t n)
 {
-    const double largest = magnitude(g, n);
+    real lowest;
+    const double largest = magnitude(g, n, &lowest);
     if (!isfinite(largest)) return BP_E_DIVERGED;
     const penalty_rates none = {0, 0}; /* the gradient holds it already */
     const step_work work = prepare_step(kind, p, g, slots, hyper, rate, step, n);
