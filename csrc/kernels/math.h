@@ -250,6 +250,10 @@ ALWAYS_INLINE vec normal_cdf_v(vec x, vec *density)
     return vselect(vless(x, vset(0)), tail, vset(1) - tail);
 }
 
+/* 8 % (exp, float32) and 9 % (tanh) faster at avx512; sigmoid and log1p gain nothing, softplus lacks the registers */
+INTERLEAVED static void exp_map(real *y, const real *x, int64_t n);
+INTERLEAVED static void tanh_map(real *y, const real *x, int64_t n);
+
 #define FUNCTION(name)                                                                                                         \
     static void name##_map(real *y, const real *x, int64_t n)                                                                  \
     {                                                                                                                          \

@@ -50,6 +50,14 @@
 #define UNROLL
 #endif
 
+/* For loops over two vectors that know nothing of each other: mix their operations, which keeps both fma units busier than one
+ * after the other. Only where gcc adds such options to those of the command line, -ffp-contract=off among them. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define INTERLEAVED __attribute__((optimize("schedule-insns", "sched-pressure")))
+#else
+#define INTERLEAVED
+#endif
+
 /* Sums are striped over this many lanes on every level, so that all levels add in the same order. */
 #define STRIPE ((int64_t)(64 / sizeof(real)))
 #define STRIPE_PARTS ((int)(64 / sizeof(real)) / WIDTH) /* in vectors */
