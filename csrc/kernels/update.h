@@ -8,7 +8,7 @@
 #include "guard.h"
 
 enum { MAX_SLICES = 64, SLICE = 8192, CHUNK = 2048 }; /* chunks stay in L1 between two loops over them */
-enum { SHARED_SLICES = 4 };                           /* that pay for waking a thread */
+enum { SHARED_SLICES = 8 };                           /* that pay for waking a thread */
 
 static int64_t slice_size(int64_t n)
 {
