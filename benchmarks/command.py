@@ -28,8 +28,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="bpcore beside its peers")
     add_choices(run)
-    run.add_argument("--peers", type=names, default=list(peers.NAMES), help=",".join(peers.NAMES))
-    run.add_argument("--avx2", action="store_true", help="bpcore and NumPy without AVX-512")
+    run.add_argument("--peers", type=names, help=f"default: all of {', '.join(peers.NAMES)}")
+    run.add_argument(
+        "--avx2",
+        action="store_true",
+        help="bpcore and NumPy (other peers cannot be told) without AVX-512",
+    )
     run.add_argument("--quick", action="store_true", help="few and short rounds, named workloads")
     run.add_argument("--output", type=Path, help="write this .json, and an .md beside it")
     run.add_argument("--into", type=Path, help="renew the table of this Markdown file")
@@ -81,6 +85,9 @@ def cases(arguments: argparse.Namespace, default: Sequence[str]) -> list[runner.
     return list(runner.cases(workloads, arguments.dtypes, threads, arguments.threads is None))
 
 
+AVX2_PEERS = ("bpcore_fit", "numpy_tuned")
+
+
 def without_avx512() -> dict[str, str]:
     """Return variables that keep bpcore, NumPy and its OpenBLAS to AVX2."""
     from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
@@ -104,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     environment = {CLOCK_VARIABLE: arguments.clock}
     if arguments.avx2:
         environment |= without_avx512()
-    launches = {name: Launch(name, environment=environment) for name in arguments.peers}
+    chosen_peers = arguments.peers or (AVX2_PEERS if arguments.avx2 else peers.NAMES)
+    launches = {name: Launch(name, environment=environment) for name in chosen_peers}
     start = time.monotonic()
     print(report.machine())
     done = []
