@@ -17,6 +17,7 @@ import numpy as np  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = {
+    "generic": [],
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma"],
     "neon": [],
@@ -76,13 +77,20 @@ def numpy_seconds(kind, m, n, k, dtype, seconds):
     return best
 
 
+def present_levels():
+    import bpcore
+
+    levels = bpcore.simd_levels()
+    return [level for level in reversed(levels) if level != "generic"] or ["generic"]
+
+
 def listed(kind):
     return lambda text: [kind(part) for part in text.split(",")]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--levels", type=listed(str), default=["avx512", "avx2"])
+    parser.add_argument("--levels", type=listed(str), default=present_levels())
     parser.add_argument("--dtypes", type=listed(str), default=["float32", "float64"])
     parser.add_argument("--kinds", type=listed(str), default=KINDS)
     parser.add_argument("--mode", choices=MODES, default="store")
