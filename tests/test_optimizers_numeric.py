@@ -186,3 +186,24 @@ def test_step_takes_the_rate_of_its_epoch(rng):
         net.gradients[:] = 1
         made.step(net, epoch=epoch)
         np.testing.assert_allclose(before - net.parameters, 1 / (1 + epoch), rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("array", "value"),
+    [("gradient", np.inf), ("parameter", np.nan), ("first", np.nan), ("second", -1.0)],
+)
+def test_one_unfit_number_anywhere_stops_a_step(level, dtype, array, value):
+    net = bpcore.Network([Dense(12, 12)], dtype=dtype, rng=0)
+    optimizer, n = bpcore.Adam(), net.parameters.size
+    for position in range(n):
+        arrays = {name: np.full(n, 0.5, dtype) for name in ("gradient", "first", "second")}
+        arrays["parameter"] = np.linspace(-1, 1, n).astype(dtype)
+        arrays[array][position] = value
+        net.parameters[:] = arrays["parameter"]
+        net.gradients[:] = arrays["gradient"]
+        optimizer.set_state(net, (arrays["first"], arrays["second"]), 1)
+        with pytest.raises(bpcore.DivergenceError):
+            optimizer.step(net)
+        np.testing.assert_array_equal(net.parameters, arrays["parameter"])
+        np.testing.assert_array_equal(optimizer.state(net).slots[1], arrays["second"])
