@@ -6,9 +6,10 @@
 #include "narrow.h"
 
 #define PACKED_TERMS 256               /* of B at a time: a panel of them stays in L1, or near it */
-#define PACKED_BYTES (128 * 1024)      /* of A at a time: a block of them stays in L2 */
+#define PACKED_BYTES (512 * 1024)      /* of A at a time: a block of them stays in L2 */
 #define PACKED_FROM (512 * 1024)       /* bytes of B, of more than a few rows of tiles */
 #define TWICE_PACKED_FROM (512 * 1024) /* bytes of A */
+#define ACROSS_FROM (192 * 1024)       /* bytes of either, where low tiles read a transposed A */
 #define PANEL_VECTORS 4                /* at most, and */
 #define PANEL_ROWS 64                  /* rows, of a packed panel whose sums cannot wait in c */
 #define AHEAD_LINES 3                  /* of each row of the next panel, brought near by as many tiles */
@@ -112,7 +113,7 @@ static void run_direct(const product *p, const area *r)
 
 /* B packed, a panel and a run of terms at a time. Sums that wait for later terms lie in c, or, where c holds something else,
  * beside the panel. */
-static void run_packed(const product *p, const area *r)
+NOINLINE void run_packed(const product *p, const area *r)
 {
     _Alignas(64) real b[PACKED_TERMS * PANEL_VECTORS * WIDTH], sums[PANEL_ROWS * PANEL_VECTORS * WIDTH];
     const column_cut c = cut_columns(r, packed_vectors_of(r));
@@ -161,7 +162,7 @@ static void run_panels(panel *t, const area *r, const column_cut *c, real *b, in
 }
 
 /* A and B packed. Sums that wait for later terms lie in c: STORE only, or k <= PACKED_TERMS. */
-static void run_twice_packed(const product *p, const area *r)
+NOINLINE void run_twice_packed(const product *p, const area *r)
 {
     _Alignas(64) real b[PACKED_TERMS * PANEL_VECTORS * WIDTH], a[PACKED_BYTES / sizeof(real)];
     const column_cut c = cut_columns(r, packed_vectors_of(r));
@@ -182,17 +183,23 @@ static void run_twice_packed(const product *p, const area *r)
 
 /* ---- Which of them ----------------------------------------------------------------------------------------------------- */
 
+/* Low tiles come by each line of a transposed A more often than it stays in L1, so packing pays sooner. */
+static int64_t packed_from(const product *p, int64_t usual)
+{
+    return p->a_column != 1 && most_rows[3] < 8 ? ACROSS_FROM : usual;
+}
+
 static int is_packed(const product *p, const area *r)
 {
     if (p->k == 0) return 0;
     if (p->b_column != 1) return 1;
-    return r->bottom - r->top >= 64 && p->k * p->n * (int64_t)sizeof(real) > PACKED_FROM;
+    return r->bottom - r->top >= 64 && p->k * p->n * (int64_t)sizeof(real) > packed_from(p, PACKED_FROM);
 }
 
 static int is_twice_packed(const product *p, const area *r)
 {
     if (p->mode != STORE && p->k > PACKED_TERMS) return 0;
-    return r->right - r->left >= 24 * WIDTH && p->m * p->k * (int64_t)sizeof(real) > TWICE_PACKED_FROM;
+    return r->right - r->left >= 24 * WIDTH && p->m * p->k * (int64_t)sizeof(real) > packed_from(p, TWICE_PACKED_FROM);
 }
 
 static void multiply_area(const product *p, const area *r)

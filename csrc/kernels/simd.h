@@ -42,6 +42,13 @@
 #define PREFETCH(p) ((void)(p))
 #endif
 
+/* Keeps a pointer in a register of its own: the compiler does not know where it came from. */
+#if defined(__GNUC__)
+#define KEEP_POINTER(p) __asm__("" : "+r"(p))
+#else
+#define KEEP_POINTER(p) ((void)(p))
+#endif
+
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)

@@ -25,6 +25,7 @@ static const int8_t most_rows[MOST_VECTORS + 1] = {0, 4, 4, 1, 1};
 static const int8_t most_vectors[MOST_ROWS + 1] = {0, 4, 2, 2, 2};
 #endif
 #define MOST_SUMS 24 /* vectors of sums of a tile */
+#define ROW_GROUP 3 /* rows of A found from one pointer, at 0, 1 and 2 strides: more pointers or strides do not fit registers */
 #define ROWS_1(T, v) T(1, v)
 #define ROWS_2(T, v) ROWS_1(T, v) T(2, v)
 #define ROWS_4(T, v) ROWS_2(T, v) T(3, v) T(4, v)
@@ -63,8 +64,14 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, con
             sum[r][v] = !from ? vset(0) : v == last && partly ? vload_part(from, rest) : vload(from);
         }
     }
-    const real *a = t->a, *b = t->b;
     const int64_t a_row = t->a_row, a_column = t->a_column, b_row = t->b_row;
+    const real *a[(MOST_ROWS + ROW_GROUP - 1) / ROW_GROUP], *b = t->b;
+    const int groups = (rows + ROW_GROUP - 1) / ROW_GROUP;
+    UNROLL
+    for (int g = 0; g < groups; g++) {
+        a[g] = t->a + g * ROW_GROUP * a_row;
+        KEEP_POINTER(a[g]);
+    }
     const char *ahead = t->ahead;
     const int64_t ahead_step = t->ahead_step;
     for (int64_t l = t->k; l > 0; l--) {
@@ -76,11 +83,12 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int ragged, con
             row_of_b[v] = ragged && v == last ? vload_part(b + v * WIDTH, rest) : vload(b + v * WIDTH);
         UNROLL
         for (int r = 0; r < rows; r++) {
-            const vec scalar = vset(a[r * a_row]);
+            const vec scalar = vset(a[r / ROW_GROUP][r % ROW_GROUP * a_row]);
             UNROLL
             for (int v = 0; v < vectors; v++) sum[r][v] = vfma(scalar, row_of_b[v], sum[r][v]);
         }
-        a += a_column;
+        UNROLL
+        for (int g = 0; g < groups; g++) a[g] += a_column;
         b += b_row;
     }
     /* copies, as a store of a vector may be to anything, and all of it would be read again */
