@@ -73,8 +73,8 @@ static int given_up(const pass *p)
 static int multiply_watched(const pass *p, const product *whole)
 {
     const double column = (double)whole->m * (double)whole->k, work = column * (double)whole->n;
-    int64_t columns = work <= PATIENCE ? whole->n : (int64_t)(PATIENCE / column) / 384 * 384;
-    if (columns < 48) columns = 48;
+    int64_t columns = work <= PATIENCE ? whole->n : (int64_t)(PATIENCE / column) / 48 * 48;
+    if (columns < 192) columns = 192; /* each piece reads, and perhaps packs, all of A */
     if (!p->watch || work < 1e6) columns = whole->n;
     for (int64_t j = 0; j < whole->n; j += columns) {
         multiply_columns(whole, j, whole->n - j < columns ? whole->n : j + columns);
