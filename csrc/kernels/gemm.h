@@ -12,6 +12,8 @@
 #define ACROSS_FROM (192 * 1024)       /* bytes of either, where low tiles read a transposed A */
 #define PANEL_VECTORS 4                /* at most, and */
 #define PANEL_ROWS 64                  /* rows, of a packed panel whose sums cannot wait in c */
+#define FEW_TERMS 8                    /* for which a c of so many bytes */
+#define STREAMED_FROM (1024 * 1024)    /* is passed through once, by rows */
 #define AHEAD_LINES 3                  /* of each row of the next panel, brought near by as many tiles */
 
 /* What the tiles of a panel of columns have in common. */
@@ -98,7 +100,7 @@ static int vectors_of(const area *r) { return most_vectors[at_most(r->bottom - r
 
 static int packed_vectors_of(const area *r) { return vectors_of(r) < PANEL_VECTORS ? vectors_of(r) : PANEL_VECTORS; }
 
-static void run_direct(const product *p, const area *r)
+static void run_panels_directly(const product *p, const area *r)
 {
     const column_cut c = cut_columns(r, vectors_of(r));
     panel t = {.p = p, .j = r->left, .b_row = p->b_row, .k = p->k};
@@ -108,6 +110,17 @@ static void run_direct(const product *p, const area *r)
         t.b = p->b + t.j;
         run_tiles(&t, r->top, r->bottom);
         t.j += t.vectors * WIDTH;
+    }
+}
+
+/* Panel by panel; where most of the work is to stream a large c from and to memory, a few rows of it at a time. */
+static void run_direct(const product *p, const area *r)
+{
+    const int64_t height = r->bottom - r->top, bytes = height * (r->right - r->left) * (int64_t)sizeof(real);
+    const int64_t rows = p->k <= FEW_TERMS && bytes > STREAMED_FROM ? most_rows[vectors_of(r)] : height;
+    for (int64_t i = r->top; i < r->bottom; i += rows) {
+        const area some = {i, at_most(i + rows, r->bottom), r->left, r->right};
+        run_panels_directly(p, &some);
     }
 }
 
