@@ -34,7 +34,9 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "network", "training", "history", "callbacks"},
-    {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
+    {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
+    | {"blame", "givengradients", "explanation", "diagnose"}
+    | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "plot"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]

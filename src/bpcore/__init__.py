@@ -6,6 +6,7 @@ from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
+from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
     DeadUnitsWarning,
     DivergenceError,
@@ -67,6 +68,7 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Explanation",
     "ExponentialDecay",
     "GradientNorms",
     "GradientReport",
@@ -76,6 +78,7 @@ __all__ = [
     "LeakyReLU",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Mistake",
     "ModelFileError",
     "Network",
     "RMSProp",
@@ -92,6 +95,7 @@ __all__ = [
     "Tanh",
     "UnscaledInputWarning",
     "check_gradients",
+    "explain_gradients",
     "functions",
     "get_num_threads",
     "load",

@@ -1,0 +1,373 @@
+"""The search for the mistakes: from the output back, layer by layer, keeping what matches.
+
+A state is the gradient at a dense layer's output as the learner's code has it, and the mistakes by
+which it came about. At each layer every state is continued in the right way and in all wrong ones,
+and those are kept whose products are the arrays that were given. So a mistake is found at its own
+layer, however many layers it spoils before it, and few states are ever alive.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bpcore.factors import Factors, Reading
+from bpcore.matching import Given, Match, Matcher
+from bpcore.suspects import Step
+from bpcore.truepass import Problem, Right
+from bpcore.wrongerrors import error_scales, output_ways
+from bpcore.wrongslopes import Backed
+from bpcore.wrongways import hidden_ways, solve_rate
+
+_WIDTH = 12  # states that are alive
+_HISTORIES = 8  # explanations of one state
+_SPREAD = 1.2  # how much more than the cheapest a state may cost
+_UNKNOWN = 3.0  # the cost of an array that nothing explains
+_TIE = 0.3
+_SPLIT = 0.1
+_SIMPLE = 1.7  # below this nothing deeper is looked for
+
+History = tuple[float, tuple[Step, ...], tuple[str, ...]]
+
+
+@dataclass
+class State:
+    """The gradient at a dense layer's output, up to `scale`, and how it came about."""
+
+    delta: np.ndarray | None
+    source: np.ndarray | None
+    scale: float
+    histories: list[History]
+    earlier: tuple[tuple[int, np.ndarray], ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """That of the simplest explanation."""
+        return self.histories[0][0]
+
+
+@dataclass
+class Search:
+    """What the search needs throughout."""
+
+    problem: Problem
+    given: list[Given]
+    right: list[Right]
+    factors: Factors
+    rtol: float
+    rate: float | None
+    strict: bool = False
+    """Whether to give up where an array matches nothing."""
+    matchers: list[Matcher] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.matchers = [
+            Matcher(self.problem, k, given, right, self.rtol)
+            for k, (given, right) in enumerate(zip(self.given, self.right, strict=True))
+        ]
+
+    def run(self) -> list[History]:
+        """Return the explanations, simplest first."""
+        states = [State(None, None, 1.0, [(0.0, (), ())])]
+        for k in reversed(range(len(self.problem.blocks))):
+            states = self._prune([new for state in states for new in self._continue(k, state)])
+            if not states:
+                return []
+        return sorted((h for state in states for h in state.histories), key=lambda h: h[0])
+
+    # ---- one layer -----------------------------------------------------------------------------
+
+    def _continue(self, k: int, state: State) -> list[State]:
+        """All states that come of one at the next layer back."""
+        if self._nothing_to_match(k):
+            return self._skip(k, state)
+        joint: list[State] = []
+        partial: list[tuple[Backed, list[Match], list[Match]]] = []
+        for deep in (False, True):
+            ways = self._ways(k, state, deep)
+            plain = ways[0]
+            joint, partial = [], []
+            for i, way in enumerate(ways):
+                if i and _same(way.delta, plain.delta):
+                    continue
+                weights, biases = self._matches(k, state, way, i == 0 or deep, i == 0)
+                if weights and biases:
+                    joint += self._join(k, state, way, weights, biases)
+                elif weights or biases or i == 0:
+                    partial.append((way, weights, biases))
+                if i == 0 and joint and min(new.cost for new in joint) == state.cost:
+                    return joint
+            joint += self._split(k, state, partial, deep)
+            if joint and min(new.cost for new in joint) - state.cost <= _SIMPLE:
+                return joint
+        if joint or self.strict:
+            return joint
+        return self._unexplained(k, state, partial)
+
+    def _nothing_to_match(self, k: int) -> bool:
+        given = self.given[k]
+        return not given.has_weight and (given.bias is None or not given.bias.any())
+
+    def _skip(self, k: int, state: State) -> list[State]:
+        """Go on where both arrays are missing or zero: named only if they should not be."""
+        way = self._ways(k, state, False)[0]
+        weights, biases = self._matches(k, state, way, False, True)
+        steps = (*weights[0].steps, *biases[0].steps)
+        if len(steps) == 2:
+            steps = (steps[0]._replace(parameter=None),)
+        return [self._next(k, state, way, state.scale, steps, sum(s.cost for s in steps))]
+
+    def _ways(self, k: int, state: State, deep: bool) -> list[Backed]:
+        if state.delta is None:
+            return output_ways(self.problem, deep)
+        scales = dict.fromkeys((state.scale, *error_scales(self.problem)))
+        given = self.given[k + 1].weight
+        ways = hidden_ways(
+            self.problem, k, state.delta, state.source, tuple(scales), given, self.rate, deep,
+            state.earlier,
+        )  # fmt: skip
+        if given is not None and given.any() and self.rate is None and self.given[k].has_weight:
+            rate = solve_rate(self.problem, k, state.delta, given, self.given[k].weight)
+            if rate is not None:
+                d = state.delta @ (self.problem.blocks[k + 1].weight - rate * given).T
+                used = f"delta @ (W - {rate:.6g} * gradient).T"
+                step = Step("updated_weights", self.problem.blocks[k + 1].layer, used=used)
+                step = step._replace(cost=1.05)
+                ways.append(Backed(self.problem.blocks[k].back(d), (step,), d))
+        return ways
+
+    def _matches(
+        self, k: int, state: State, way: Backed, wide: bool, both: bool
+    ) -> tuple[list[Match], list[Match]]:
+        """Matches of both arrays; a mistake in one of them is looked for if the other fits."""
+        matcher, given = self.matchers[k], self.given[k]
+        single = not given.has_bias
+        biases = matcher.biases(way, state.scale, both or (wide and not single))
+        if not (biases or both) and not given.has_weight:
+            return [], []
+        look = both or (wide and bool(biases))
+        weights = matcher.weights(way, state.scale, look)
+        if not weights and biases and not single and not look:
+            weights = matcher.weights(way, state.scale, True)
+        if weights and not biases:
+            biases = matcher.biases(way, state.scale, True)
+        return weights, biases
+
+    def _join(
+        self, k: int, state: State, way: Backed, weights: list[Match], biases: list[Match]
+    ) -> list[State]:
+        """Continue with a way whose products are what was given, up to factors."""
+        best: dict[float, State] = {}
+        for weight in weights:
+            for bias in biases:
+                for scale in self._scales(state, weight, bias):
+                    priced = self._price(k, state, way, scale, weight, bias)
+                    if priced is None:
+                        continue
+                    cost, steps = priced
+                    new = self._next(k, state, way, scale, steps, cost)
+                    key = float(f"{scale:.5g}")
+                    if key not in best:
+                        best[key] = new
+                    else:
+                        best[key].histories = _merge(best[key].histories, new.histories)
+        return list(best.values())
+
+    def _scales(self, state: State, weight: Match, bias: Match) -> list[float]:
+        values = [state.scale]
+        for factor in (weight.factor, bias.factor):
+            if factor and not any(self.factors.same(factor, value) for value in values):
+                values.append(factor)
+        return values
+
+    def _price(
+        self, k: int, state: State, way: Backed, scale: float, weight: Match, bias: Match
+    ) -> tuple[float, tuple[Step, ...]] | None:
+        """The mistakes of a match, with those in factors, and what they cost."""
+        block = self.problem.blocks[k]
+        place = block.last_layer if state.delta is None else block.layer
+        if state.delta is not None and block.acts:
+            place = block.last_layer
+        steps = [*way.steps, *weight.steps, *bias.steps]
+        cost = sum(step.cost for step in steps)
+        evidence = weight.evidence + bias.evidence
+        changed = scale / state.scale
+        if not self.factors.same(changed, 1.0):
+            found = self._scale_step(changed, evidence, place, way)
+            if found is None:
+                return None
+            cost += found[0]
+            steps += found[1]
+        ratios = [1.0 if m.factor is None else m.factor / scale for m in (weight, bias)]
+        off = [not self.factors.same(ratio, 1.0) for ratio in ratios]
+        if (weight.exact and off[0]) or (bias.exact and off[1]):
+            return None
+        known = weight.factor is not None and bias.factor is not None
+        if all(off) and known and self.factors.same(*ratios):
+            found = self._factor_step(ratios[0], evidence, block.layer, None)
+            if found is None:
+                return None
+            return cost + found.cost + 0.02, (*steps, found)
+        for name, match, ratio, wrong in zip(
+            ("weight", "bias"), (weight, bias), ratios, off, strict=True
+        ):
+            if wrong:
+                found = self._factor_step(ratio, match.evidence, block.layer, name)
+                if found is None:
+                    return None
+                cost += found.cost
+                steps.append(found)
+        return cost, tuple(steps)
+
+    def _scale_step(
+        self, factor: float, evidence: int, layer: int, way: Backed
+    ) -> tuple[float, list[Step]] | None:
+        """A factor on everything from here on; the mistakes that fix no scale allow some."""
+        step = self._factor_step(factor, evidence, layer, None)
+        if step is None:
+            return None
+        if way.loose and step.code not in ("rate_applied", "update_given") and step.meaning:
+            if factor > 0 and step.cost <= 2.0:
+                return 0.1, []
+            if factor < 0 and step.cost <= 2.5:
+                return 1.1, [step._replace(code="sign", factor=-1.0, meaning="-1", cost=1.0)]
+        return step.cost, [step]
+
+    def _factor_step(
+        self, factor: float, evidence: int, layer: int, parameter: str | None
+    ) -> Step | None:
+        found = self.factors.readings(factor, evidence)
+        if not found:
+            return None
+        return factor_step(found[0], layer, parameter, self.problem)
+
+    def _next(
+        self,
+        k: int,
+        state: State,
+        way: Backed,
+        scale: float,
+        steps: tuple[Step, ...],
+        cost: float,
+        unknown: tuple[str, ...] = (),
+    ) -> State:
+        histories = [
+            (old + cost, (*before, *steps), (*names, *unknown))
+            for old, before, names in state.histories
+        ]
+        earlier = state.earlier
+        if state.delta is not None:
+            earlier = (*earlier, (self.problem.blocks[k + 1].layer, state.delta))
+        return State(way.delta, way.source, scale, histories, earlier)
+
+    # ---- where one way does not explain both arrays --------------------------------------------
+
+    def _split(
+        self,
+        k: int,
+        state: State,
+        partial: list[tuple[Backed, list[Match], list[Match]]],
+        deep: bool,
+    ) -> list[State]:
+        """One way for the weight and another one for the bias: mistakes in one array only."""
+        if not self.given[k].has_bias or not self.given[k].has_weight:
+            return []
+        for_weight = [(way, found) for way, found, _ in partial if found]
+        for_bias = [(way, found) for way, _, found in partial if found]
+        new: list[State] = []
+        for one, weights in for_weight:
+            for other, biases in for_bias:
+                altered = bool(one.steps) + bool(other.steps)
+                if one is other or altered > (2 if deep else 1) or len(new) > 64:
+                    continue
+                in_weight = _in_array(one.steps, "weight")
+                in_bias = _in_array(other.steps, "bias")
+                way = Backed(one.delta, (*in_weight, *in_bias), one.source)
+                exact = [
+                    replace(match, exact=match.exact or match.evidence < 2) for match in biases
+                ]
+                for state_delta in (one, other):
+                    whole = Backed(state_delta.delta, way.steps, state_delta.source)
+                    for found in self._join(k, state, whole, weights, exact):
+                        found.histories = [(c + _SPLIT, s, u) for c, s, u in found.histories]
+                        new.append(found)
+        return new
+
+    def _unexplained(
+        self, k: int, state: State, partial: list[tuple[Backed, list[Match], list[Match]]]
+    ) -> list[State]:
+        """Continue where nothing explains an array, or both: the rest can still be judged."""
+        new: list[State] = []
+        nothing = [Match(None)]
+        for way, weights, biases in partial:
+            altered = len(way.steps)
+            sure = [m for m in biases if m.evidence >= (2 + 2 * altered)]
+            if weights and self.given[k].has_bias:
+                found = self._join(k, state, way, weights, nothing)
+                new += self._mark(found, (f"{self.problem.blocks[k].layer}.bias",))
+            elif sure and not weights:
+                found = self._join(k, state, way, nothing, sure)
+                new += self._mark(found, (f"{self.problem.blocks[k].layer}.weight",))
+        way = partial[0][0] if partial else self._ways(k, state, False)[0]
+        layer = self.problem.blocks[k].layer
+        names = [f"{layer}.weight"] + ([f"{layer}.bias"] if self.given[k].has_bias else [])
+        last = self._next(k, state, way, state.scale, (), 0.0)
+        return new + self._mark([last], tuple(names))
+
+    def _mark(self, states: list[State], names: tuple[str, ...]) -> list[State]:
+        for state in states:
+            state.histories = [
+                (cost + _UNKNOWN * len(names), steps, (*unknown, *names))
+                for cost, steps, unknown in state.histories
+            ]
+        return states
+
+    def _prune(self, states: list[State]) -> list[State]:
+        """Keep the simplest states; two with the same gradient are one with two explanations."""
+        states.sort(key=lambda state: state.cost)
+        kept: list[State] = []
+        for state in states:
+            if kept and state.cost > kept[0].cost + _SPREAD:
+                break
+            for old in kept:
+                if self.factors.same(old.scale, state.scale) and _same(old.delta, state.delta):
+                    old.histories = _merge(old.histories, state.histories)
+                    break
+            else:
+                if len(kept) < _WIDTH:
+                    kept.append(state)
+        return kept
+
+
+def factor_step(reading: Reading, layer: int, parameter: str | None, problem: Problem) -> Step:
+    """A factor as a mistake."""
+    code = reading.code
+    if parameter == "bias" and code in ("mean_twice", "mean_for_sum"):
+        if abs(reading.value * problem.n_rows - 1) < 1e-3:
+            code = "bias_mean"
+    return Step(code, layer, parameter, "", reading.value, reading.meaning, reading.cost)
+
+
+def _in_array(steps: tuple[Step, ...], parameter: str) -> tuple[Step, ...]:
+    return tuple(step._replace(parameter=parameter) for step in steps)
+
+
+def _merge(some: list[History], others: list[History]) -> list[History]:
+    """The cheapest explanations of both, those that cost about the same kept side by side."""
+    merged: list[History] = []
+    for history in sorted([*some, *others], key=lambda h: h[0]):
+        if history[0] > min(some[0][0], others[0][0]) + _TIE:
+            break
+        if not any(_names(history) == _names(old) for old in merged):
+            merged.append(history)
+    return merged[:_HISTORIES]
+
+
+def _names(history: History) -> tuple[object, ...]:
+    places = {(s.code, s.layer, s.parameter) for s in history[1]}
+    return frozenset(places), frozenset(history[2])
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.shape != b.shape:
+        return False
+    return bool(np.allclose(a, b, rtol=1e-8, atol=1e-10 * float(np.abs(a).max(initial=0.0))))

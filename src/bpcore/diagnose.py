@@ -1,0 +1,372 @@
+"""Which mistake is it? Gradients of somebody's own code beside those that known mistakes give.
+
+`suspects` lists the mistakes, `wrongerrors`, `wrongslopes` and `wrongways` compute what they do to the
+steps of a backward pass, `blame` searches from the output back, and `matching` compares all entries.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bpcore.blame import History, Search
+from bpcore.checks import FLOAT64, as_array, as_matrix, as_sample_weight, finite_positive
+from bpcore.errors import ShapeError
+from bpcore.explanation import Account, ArrayVerdict, Explanation
+from bpcore.factors import Factors
+from bpcore.givengradients import GivenArrays
+from bpcore.matching import TOLERANCE
+from bpcore.suspects import Mistake, Step
+from bpcore.truepass import Block, Elementwise, Problem, Right, blocks_of, right_gradients, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from bpcore.network import Network
+
+__all__ = ["Explanation", "Mistake", "explain_gradients"]
+
+_TIE = 0.35  # explanations that cost so little more are told as alternatives
+_MOST_TOLD = 6
+_SIMPLE = 2.7  # from here on a wrong forward pass may be the simpler explanation
+_LARGE = 20_000  # parameters, from which other forward passes would take too long
+_DEFAULT = {"leaky_relu": 0.01, "elu": 1.0}
+
+
+def explain_gradients(
+    net: "Network",
+    X: "ArrayLike",
+    y: "ArrayLike",
+    gradients: Any,
+    *,
+    sample_weight: "ArrayLike | None" = None,
+    learning_rate: float | None = None,
+    previous_X: "ArrayLike | None" = None,
+) -> Explanation:
+    """Say which of somebody's gradients are right, and which mistakes reproduce the others.
+
+    The gradients that backward passes with known mistakes would give are computed in float64 and
+    compared in all entries; ``docs/mistakes.md`` lists them. `Dropout` does not act.
+
+    Parameters
+    ----------
+    net : Network
+        The architecture, the weights and the loss that the gradients are meant for.
+    X : array_like of shape (n, n_in)
+        The batch.
+    y : array_like
+        Its targets, as `net.loss_value` takes them.
+    gradients : array_like, list, dict or callable
+        What is to be judged: a flat array in the order of `net.gradients`; a list of arrays
+        [W1, b1, W2, ...]; a dict by the names of `net.parameter_arrays`, or W1, b1, ...; or a
+        function that returns one of these, of no arguments, of (X, y) or of (net, X, y). None
+        stands for an array that is missing. Updates in place of gradients are recognised.
+    sample_weight : array_like of shape (n,), optional
+        Weights of the rows.
+    learning_rate : float, optional
+        The rate that may have been applied already.
+    previous_X : array_like of shape (n, n_in), optional
+        The batch of the step before, from which values may have been left over.
+
+    Returns
+    -------
+    Explanation
+        `print` it, or look at `ok`, `arrays`, `mistakes` and `alternatives`.
+
+    Raises
+    ------
+    ShapeError
+        An array whose shape is neither that of its parameter, nor the transposed one, nor the
+        result of a mistake; too few arrays or too many.
+    DTypeError
+        Anything but real numbers.
+    ValueError
+        A name that the network does not have, or one that is lacking.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bpcore
+    >>> rng = np.random.default_rng(0)
+    >>> net = bpcore.mlp([4, 5, 3], hidden="sigmoid", rng=0)
+    >>> X, y = rng.normal(size=(8, 4)), rng.normal(size=(8, 3))
+    >>> W1, b1, W2, b2 = net.parameter_arrays().values()
+    >>> a = 1 / (1 + np.exp(-(X @ W1 + b1)))
+    >>> delta2 = 2 * (a @ W2 + b2 - y) / y.size
+    >>> delta1 = delta2 @ W2.T  # and where is the sigmoid's derivative?
+    >>> mine = [X.T @ delta1, delta1.sum(axis=0), a.T @ delta2, delta2.sum(axis=0)]
+    >>> explanation = bpcore.explain_gradients(net, X, y, mine)
+    >>> explanation.ok, explanation.mistakes
+    (False, [<Mistake derivative_missing: layer=1>])
+    >>> print(explanation.mistakes[0].text)
+    layer 1 (Sigmoid()): the activation's derivative was left out. Meant: f'(z); used: 1
+    """
+    problem = _problem(net, X, y, sample_weight, previous_X)
+    if learning_rate is not None:
+        learning_rate = finite_positive(learning_rate, "learning_rate")
+    given = GivenArrays(net, gradients, problem.X, y)
+    rtol = TOLERANCE[4 if min(given.itemsize, net.dtype.itemsize) <= 4 else 8]
+    with np.errstate(all="ignore"):
+        right = right_gradients(problem)
+        arrays = _verdicts(net, given, right, rtol)
+        order = _from_output(net)
+        if not all(verdict.ok for verdict in arrays.values()) and net.dtype.itemsize == 4:
+            arrays = _forgive_rounding(net, given, right, rtol, arrays, problem)
+        explanation = Explanation(arrays, order=order)
+        moved = given.transposed | given.broadcast
+        if explanation.ok and not moved:
+            return explanation
+        for name in moved:
+            if arrays[name].ok:
+                arrays[name].verdict = "wrong"
+                arrays[name].note = f"its shape is {given.arrays[name].shape}"
+        histories = _search(net, problem, given, right, rtol, learning_rate)
+    accounts = _accounts(net, problem, histories, arrays, learning_rate, rtol)
+    explained = {name for name in arrays if not accounts or name not in accounts[0].unexplained}
+    given.refuse_broadcast(explained if accounts else set(), net.parameter_arrays())
+    return Explanation(arrays, accounts, _suggestion(problem, accounts), order)
+
+
+def _problem(
+    net: "Network", X: "ArrayLike", y: "ArrayLike", sample_weight: Any, previous_X: Any
+) -> Problem:
+    X = np.array(as_matrix(X, "X", net.n_in), dtype=FLOAT64, order="C")
+    if not len(X):
+        raise ShapeError("X has no rows, so there is no gradient")
+    if not np.isfinite(X).all():
+        raise ValueError("X must be finite")
+    target = net.loss.check_target(y, "y", len(X), net.n_out)
+    if target.ndim == 1:
+        target = np.eye(net.n_out)[target]
+    target = np.array(target, dtype=FLOAT64)
+    weight = as_sample_weight(sample_weight, len(X), FLOAT64)
+    with np.errstate(all="ignore"):
+        before, blocks = blocks_of(net)
+        run(before, blocks, X)
+        own_input = blocks[0].x
+        previous = None
+        if previous_X is not None:
+            older = np.array(as_matrix(previous_X, "previous_X", net.n_in), dtype=FLOAT64)
+            before, previous = blocks_of(net)
+            run(before, previous, older)
+            if len(older) != len(X):
+                previous = None
+    return Problem(
+        blocks,
+        own_input,
+        target,
+        weight,
+        net.loss.kernel,
+        float(net.loss.parameter),
+        net.loss.reduction,
+        float(net.l2),
+        float(net.l1),
+        previous,
+    )
+
+
+def _from_output(net: "Network") -> list[str]:
+    """The arrays from the output back; of a layer the bias first, which depends on less."""
+    names = list(net.parameter_arrays())
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in reversed(names))
+    return [
+        f"{layer}.{kind}"
+        for layer in layers
+        for kind in ("bias", "weight")
+        if f"{layer}.{kind}" in names
+    ]
+
+
+def _verdicts(
+    net: "Network", given: GivenArrays, right: list[Right], rtol: float
+) -> dict[str, ArrayVerdict]:
+    sizes = [(r.weight, r.weight_size) for r in right], [(r.bias, r.bias_size) for r in right]
+    wanted = {"weight": iter(sizes[0]), "bias": iter(s for s in sizes[1] if s[0] is not None)}
+    arrays = {}
+    for name in net.parameter_arrays():
+        value, size = next(wanted[name.rpartition(".")[2]])
+        error = rtol * size + np.finfo(float).tiny
+        arrays[name] = ArrayVerdict(name, given.fitted[name], value, error)
+    return arrays
+
+
+def _forgive_rounding(
+    net: "Network",
+    given: GivenArrays,
+    right: list[Right],
+    rtol: float,
+    arrays: dict[str, ArrayVerdict],
+    problem: Problem,
+) -> dict[str, ArrayVerdict]:
+    """Judge by a float32 pass where a kink lies between its roundings and the exact values."""
+    copy = net.astype(net.dtype)
+    copy.loss_and_gradient(problem.X, problem.target, sample_weight=problem.sample_weight)
+    for (name, own), size in zip(
+        copy.gradient_arrays().items(),
+        [s for r in right for s in (r.weight_size, r.bias_size if r.bias is not None else None)
+         if s is not None],
+        strict=True,
+    ):  # fmt: skip
+        if not arrays[name].ok:
+            error = rtol * size + np.finfo(float).tiny
+            verdict = ArrayVerdict(name, given.fitted[name], own.astype(float), error)
+            if verdict.ok:
+                arrays[name] = verdict
+    return arrays
+
+
+def _search(
+    net: "Network",
+    problem: Problem,
+    given: GivenArrays,
+    right: list[Right],
+    rtol: float,
+    rate: float | None,
+) -> list[History]:
+    factors = Factors(problem, rate, 3 * rtol)
+    by_layer = given.by_layer(net)
+    histories = Search(problem, by_layer, right, factors, rtol, rate).run()
+    best = histories[0][0] if histories else np.inf
+    if best < _SIMPLE or net.parameters.size > _LARGE:
+        return histories
+    for step, other in _other_forwards(net, problem):
+        own = right_gradients(other)
+        if not all(np.isfinite(r.weight).all() for r in own):
+            continue
+        found = Search(other, by_layer, own, factors, rtol, rate, strict=True).run()
+        histories += [
+            (cost + step.cost, (step, *steps), unknown)
+            for cost, steps, unknown in found
+            if cost + step.cost < best
+        ]
+    return sorted(histories, key=lambda history: history[0])
+
+
+def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Problem]]:
+    """The same batch through networks in which one step of the forward pass is another one."""
+    for k, block in enumerate(problem.blocks):
+        for i, act in enumerate(block.acts):
+            if problem.previous is not None:
+                old = problem.previous[k].acts[i]
+                for z in (act.z, old.z):
+                    yield (
+                        Step("stale_forward", act.layer),
+                        _run_again(net, problem, k, i, _Stale(act.function, z, old.a)),
+                    )
+            kernel = act.function.kernel
+            for name in ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus"):
+                if name == kernel:
+                    continue
+                other = Elementwise(name, _DEFAULT.get(name, 0.0))
+                code = "activation_left_out" if name == "identity" else "other_forward"
+                used = "" if name == "identity" else f"{name}(z)"
+                step = Step(code, act.layer, used=used, cost=1.3)
+                yield step, _run_again(net, problem, k, i, other)
+        if block.bias is not None and block.bias.any():
+            yield Step("bias_left_out", block.layer, cost=1.3), _run_again(net, problem, k, None)
+
+
+class _Stale(Elementwise):
+    """An activation that answers what it answered before, whatever it is asked."""
+
+    def __init__(self, function: Any, z: np.ndarray, a: np.ndarray) -> None:
+        super().__init__(function.kernel, getattr(function, "parameter", 0.0))
+        self._z, self._a, self._calls = z, a, 0
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        """Return the old values for the batch, and what is right for anything else."""
+        self._calls += 1
+        return self._a if self._calls == 1 else super().value(x)
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """Return the slope at the values that it was given, for the batch."""
+        if x.shape == self._z.shape and self._z is not x and self._calls == 1:
+            return Elementwise(self.kernel, self.parameter).slope(self._z)
+        return Elementwise(self.kernel, self.parameter).slope(x)
+
+
+def _run_again(
+    net: "Network", problem: Problem, k: int, i: int | None, function: Any = None
+) -> Problem:
+    blocks: list[Block] = blocks_of(net)[1]
+    if i is None:
+        blocks[k].bias = np.zeros_like(blocks[k].bias)
+    else:
+        blocks[k].acts[i].function = function
+    run([], blocks, problem.X)
+    values = {name: getattr(problem, name) for name in problem.__dataclass_fields__}
+    return Problem(**(values | {"blocks": blocks}))
+
+
+# ------------------------------------------------------------------------------- telling what it is
+
+
+def _accounts(
+    net: "Network",
+    problem: Problem,
+    histories: list[History],
+    arrays: dict[str, ArrayVerdict],
+    rate: float | None,
+    rtol: float,
+) -> list[Account]:
+    """The simplest explanation, and those that are as simple."""
+    factors = Factors(problem, rate, 3 * rtol)
+    accounts: list[Account] = []
+    seen: set[Any] = set()
+    for cost, steps, unknown in histories:
+        if cost > histories[0][0] + _TIE:
+            break
+        for reading in _readings(steps, factors, problem):
+            mistakes = [Mistake(step, _place(net, step)) for step in reading]
+            named = [
+                f"{net.names[int(n.partition('.')[0])]}.{n.partition('.')[2]}" for n in unknown
+            ]
+            named = [name for name in named if not arrays[name].ok]
+            key = frozenset((*m.key, m.factor) for m in mistakes), frozenset(named)
+            if key not in seen and len(accounts) < _MOST_TOLD:
+                seen.add(key)
+                accounts.append(Account(mistakes, named))
+    return accounts
+
+
+def _readings(
+    steps: tuple[Step, ...], factors: Factors, problem: Problem
+) -> Iterator[tuple[Step, ...]]:
+    """The mistakes, then the same with a factor read in another way."""
+    yield steps
+    for i, step in enumerate(steps):
+        others: list[Step] = []
+        if step.factor is not None and step.meaning:
+            others = [
+                Step(r.code, step.layer, step.parameter, "", r.value, r.meaning)
+                for r in factors.readings(step.factor, 1)
+                if (r.code, r.meaning) != (step.code, step.meaning)
+            ]
+        symmetric = problem.fused or problem.loss in ("mse", "mae", "huber")
+        if step.code == "sign" and step.layer == problem.blocks[-1].last_layer and symmetric:
+            others.append(Step("swapped", step.layer))
+        for other in others:
+            yield (*steps[:i], other, *steps[i + 1 :])
+
+
+def _place(net: "Network", step: Step) -> str:
+    name, layer = net.names[step.layer], net.layers[step.layer]
+    place = f"layer {name} ({layer!r})"
+    return place if step.parameter is None else f"the {step.parameter} of {place}"
+
+
+def _suggestion(problem: Problem, accounts: list[Account]) -> str:
+    """What would tell the alternatives apart."""
+    if not accounts:
+        return ""
+    n, k = problem.n_rows, problem.n_out
+    codes = [{m.code for m in account.mistakes} for account in accounts]
+    if len(codes) > 1 and not all(c in ({"sign"}, {"swapped"}) for c in codes):
+        rows = next(r for r in (7, 11, 13) if r not in (n, k))
+        return (
+            f"To tell them apart, try {rows} random rows without zeros, and layers of different "
+            "widths."
+        )
+    if accounts[0].unexplained and n == 1:
+        return "One row says little: try a batch of 7 random rows."
+    return ""

@@ -1,0 +1,185 @@
+"""Gradients as learners hand them in: flat, in a list, by name, or computed when asked for."""
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bpcore.checks import as_array
+from bpcore.errors import ShapeError
+from bpcore.layers import Dense
+from bpcore.matching import Given
+
+if TYPE_CHECKING:
+    from bpcore.network import Network
+
+
+class GivenArrays:
+    """The arrays that were given, by the names of `net.parameter_arrays`; None where missing.
+
+    Attributes
+    ----------
+    arrays : dict of str to ndarray or None
+        As they were given, in float64.
+    fitted : dict of str to ndarray or None
+        In the shapes of the parameters.
+    transposed, broadcast : set of str
+        Those whose shape is the transposed one, and those that had to be broadcast.
+    itemsize : int
+        Of the least precise array.
+    """
+
+    def __init__(self, net: "Network", gradients: Any, X: Any, y: Any) -> None:
+        if callable(gradients):
+            gradients = _call(gradients, net, X, y)
+        parameters = net.parameter_arrays()
+        self.itemsize = 8
+        self.transposed: set[str] = set()
+        self.broadcast: set[str] = set()
+        self.arrays: dict[str, np.ndarray | None] = {}
+        self.fitted: dict[str, np.ndarray | None] = {}
+        self._n_rows = len(X)
+        for name, value in _by_name(gradients, parameters).items():
+            array = None if value is None else self._read(value, name)
+            self.arrays[name] = array
+            self.fitted[name] = None if array is None else self._fit(array, name, parameters[name])
+
+    def _read(self, value: Any, name: str) -> np.ndarray:
+        dtype = getattr(value, "dtype", None)
+        if isinstance(dtype, np.dtype) and dtype.kind == "f":
+            self.itemsize = min(self.itemsize, dtype.itemsize)
+        return as_array(value, f"the gradient of {name}").astype(float)
+
+    def _fit(self, array: np.ndarray, name: str, parameter: np.ndarray) -> np.ndarray:
+        """Return an array in its parameter's shape, or raise ShapeError."""
+        shape = parameter.shape
+        if array.shape == shape:
+            return array
+        if len(shape) == 2 and array.shape == shape[::-1]:
+            self.transposed.add(name)
+            return array.T
+        squeezed = tuple(size for size in array.shape if size != 1)
+        if array.size == parameter.size and squeezed == tuple(s for s in shape if s != 1):
+            return array.reshape(shape)
+        try:
+            fitted = np.broadcast_to(array, shape)
+        except ValueError:
+            self._refuse(array, name, shape)
+        self.broadcast.add(name)
+        return np.array(fitted)
+
+    def _refuse(self, array: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
+        hint = ""
+        if len(shape) == 1 and array.shape == (self._n_rows, *shape):
+            hint = ": is it still to be summed over the rows?"
+        elif len(shape) == 2 and array.shape == (shape[0], self._n_rows):
+            hint = (
+                ", one column for each row: were targets of shape (n,) broadcast against "
+                "predictions of shape (n, 1)?"
+            )
+        elif len(shape) == 2 and array.shape == (self._n_rows, *shape):
+            hint = ": is it still to be summed over the rows?"
+        raise ShapeError(f"the gradient of {name} has shape {array.shape}, expected {shape}{hint}")
+
+    def by_layer(self, net: "Network") -> list[Given]:
+        """What was given for each dense layer."""
+        found = []
+        for name, layer in zip(net.names, net.layers, strict=True):
+            if isinstance(layer, Dense):
+                key = f"{name}.weight"
+                bias = self.fitted.get(f"{name}.bias")
+                moved = key in self.transposed
+                found.append(Given(_finite(self.fitted[key]), _finite(bias), layer.has_bias, moved))
+        return found
+
+    def refuse_broadcast(self, explained: set[str], parameters: dict[str, np.ndarray]) -> None:
+        """Raise ShapeError for arrays of another shape, unless a mistake explains the shape."""
+        for name in self.broadcast - explained:
+            self._refuse(self.arrays[name], name, parameters[name].shape)
+
+
+def _finite(array: np.ndarray | None) -> np.ndarray | None:
+    """What can be matched: an array with nan or infinities matches nothing."""
+    if array is None or np.isfinite(array).all():
+        return array
+    return np.full(array.shape, np.nan)
+
+
+def _call(gradients: Any, net: "Network", X: Any, y: Any) -> Any:
+    """Call with nothing, or with (X, y) or (net, X, y) if it asks for two or three arguments."""
+    try:
+        signature = inspect.signature(gradients)
+    except (TypeError, ValueError):
+        return gradients()
+    required = [
+        p
+        for p in signature.parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return gradients(*{2: (X, y), 3: (net, X, y)}.get(len(required), ()))
+
+
+def _by_name(gradients: Any, parameters: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Sort what was given to the parameters' names."""
+    names = list(parameters)
+    if isinstance(gradients, Mapping):
+        return _from_mapping(gradients, names)
+    if isinstance(gradients, np.ndarray) and gradients.dtype != object:
+        return _from_flat(gradients, parameters)
+    try:
+        pieces = list(gradients)
+    except TypeError:
+        raise TypeError(
+            "gradients must be a flat array, a list of arrays, a dict of names or a callable that "
+            f"returns one, got {type(gradients).__name__}"
+        ) from None
+    if pieces and all(isinstance(piece, tuple | list) and len(piece) == 2 for piece in pieces):
+        if len(pieces) * 2 == len(names) and len(names) > 2:
+            pieces = [array for pair in pieces for array in pair]
+    if pieces and all(np.ndim(piece) == 0 and piece is not None for piece in pieces):
+        if len(pieces) == sum(array.size for array in parameters.values()):
+            return _from_flat(np.asarray(pieces), parameters)
+    if len(pieces) != len(names):
+        raise ShapeError(
+            f"gradients has {len(pieces)} arrays, expected {len(names)}: {', '.join(names)} "
+            "(None stands for one that is missing)"
+        )
+    return dict(zip(names, pieces, strict=True))
+
+
+def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    plain: dict[str, str] = {}
+    count = 0
+    for name in names:
+        count += name.endswith(".weight")
+        plain[("W" if name.endswith(".weight") else "b") + str(count)] = name
+    renamed = {
+        plain.get(key, key) if key not in names else key: gradients[key] for key in gradients
+    }
+    unknown = [key for key in renamed if key not in names]
+    if unknown:
+        raise ValueError(
+            f"gradients has {unknown[0]!r}, but the network's arrays are {', '.join(names)}"
+        )
+    missing = [name for name in names if name not in renamed]
+    if missing:
+        raise ValueError(
+            f"gradients lacks {', '.join(missing)}; give None for a gradient that is missing"
+        )
+    return {name: renamed[name] for name in names}
+
+
+def _from_flat(flat: np.ndarray, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    total = sum(array.size for array in parameters.values())
+    if len(parameters) == 1 and flat.ndim == 2:
+        return {next(iter(parameters)): flat}
+    if flat.shape != (total,):
+        raise ShapeError(
+            f"gradients has shape {flat.shape}, expected ({total},), or a list of arrays"
+        )
+    found, start = {}, 0
+    for name, array in parameters.items():
+        found[name] = flat[start : start + array.size].reshape(array.shape)
+        start += array.size
+    return found

@@ -1,0 +1,347 @@
+"""Whether a candidate is the gradient that was given: all entries, up to one constant factor."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bpcore.suspects import Step
+from bpcore.truepass import Problem, Right
+from bpcore.wrongslopes import Backed
+
+_LARGE = 20_000  # multiplications, from which random projections come first
+_PROJECTIONS = 2
+TOLERANCE = {4: 3e-5, 8: 1e-7}
+"""By the size of a number: relative to the sums of absolute values of all that is added up."""
+
+
+@dataclass
+class Given:
+    """What was given for one dense layer, in the shapes of its parameters."""
+
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+    has_bias: bool
+    transposed: bool = False
+    """Whether the weight's gradient came with the transposed shape."""
+
+    @property
+    def has_weight(self) -> bool:
+        """Whether there is anything to match the weight's gradient with."""
+        return self.weight is not None and bool(self.weight.any())
+
+
+@dataclass
+class Match:
+    """A candidate fits an array up to a factor (None: both are zero, any factor will do)."""
+
+    factor: float | None
+    steps: tuple[Step, ...] = ()
+    evidence: int = 1
+    exact: bool = False
+    """Whether only the factor that is expected anyway will do."""
+
+    @property
+    def cost(self) -> float:
+        """The cost of the mistakes."""
+        return sum(step.cost for step in self.steps)
+
+
+def fit(target: np.ndarray, candidate: np.ndarray, error: np.ndarray) -> float | None:
+    """Return c where target = c * candidate within abs(c) * error throughout; None if nowhere."""
+    square = float((candidate * candidate).sum())
+    if square == 0 or not np.isfinite(square):
+        return None
+    factor = float((target * candidate).sum()) / square
+    if factor == 0 or not np.isfinite(factor):
+        return None
+    off = np.abs(target - factor * candidate)
+    return factor if (off <= abs(factor) * error).all() else None
+
+
+@dataclass
+class _Input:
+    """What may stand for the layer's input in the outer product."""
+
+    x: np.ndarray
+    steps: tuple[Step, ...]
+    projected: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+
+@dataclass
+class _Target:
+    """What the data's part of the gradient must be, if the rest is right or wrong in this way."""
+
+    value: np.ndarray
+    added: np.ndarray | None
+    steps: tuple[Step, ...]
+    projected: np.ndarray | None = None
+
+
+class Matcher:
+    """Matches candidates with the gradients given for one dense layer."""
+
+    def __init__(self, problem: Problem, k: int, given: Given, right: Right, rtol: float) -> None:
+        self.problem, self.k, self.given, self.rtol = problem, k, given, rtol
+        self.block, self.layer = problem.blocks[k], problem.blocks[k].layer
+        self.tolerance = rtol * right.condition
+        self._large = right.weight.size * problem.n_rows > _LARGE
+        if given.has_weight:
+            self._inputs = list(self._all_inputs())
+            self._targets = list(self._all_targets())
+            self._project()
+
+    # ---- what there is to choose from ----------------------------------------------------------
+
+    def _all_inputs(self) -> Iterator[_Input]:
+        """The layer's input, and what may be taken for it."""
+        problem, k, block = self.problem, self.k, self.block
+        yield _Input(block.x, ())
+        n_in, layer = block.x.shape[1], self.layer
+        seen: list[np.ndarray] = [block.x]
+
+        def new(x: np.ndarray, *steps: Step) -> Iterator[_Input]:
+            if x.shape != block.x.shape:
+                if x.shape != (problem.n_rows, 1):
+                    return
+                x = np.broadcast_to(x, block.x.shape)
+            if not any(np.array_equal(x, old) for old in seen):
+                seen.append(x)
+                yield _Input(np.ascontiguousarray(x), steps)
+
+        if k and problem.blocks[k - 1].acts:
+            for act in problem.blocks[k - 1].acts:
+                yield from new(act.z, Step("input_before_activation", layer, "weight"))
+        yield from new(block.output, Step("own_output", layer, "weight"))
+        if block.acts:
+            used = "(layer's output before its activation).T @ delta"
+            yield from new(block.z, Step("own_output", layer, "weight", used, cost=1.05))
+        if problem.previous is not None:
+            yield from new(problem.previous[k].x, Step("stale_activation", layer, "weight"))
+        if n_in == problem.X.shape[1]:
+            used = "X.T @ delta"
+            yield from new(problem.X, Step("other_activation", layer, "weight", used))
+        for other in problem.blocks:
+            used = f"(output of layer {other.last_layer}).T @ delta"
+            step = Step("other_activation", layer, "weight", used, cost=1.05)
+            yield from new(other.output, step)
+            used = f"(output of layer {other.layer}).T @ delta"
+            yield from new(other.z, step._replace(used=used, cost=1.1))
+        yield from new(problem.target, step._replace(used="y.T @ delta", cost=1.1))
+        yield from new(np.ones((problem.n_rows, 1)), step._replace(used="ones.T @ delta", cost=1.1))
+
+    def _all_targets(self) -> Iterator[_Target]:
+        """The gradient with and without a penalty, as it is and transposed."""
+        given = self.given.weight
+        moved = (Step("gradient_transposed", self.layer, "weight"),)
+        if self.given.transposed:
+            yield from self._penalties(given, moved)
+        else:
+            yield from self._penalties(given, ())
+            if given.shape[0] == given.shape[1] > 1:
+                yield from self._penalties(given.T, moved)
+        n_in, n_out = given.shape
+        if min(n_in, n_out) > 1 and n_in != n_out:
+            other = (Step("gradient_reordered", self.layer, "weight"),)
+            flat = (given.T if self.given.transposed else given).ravel()
+            yield _Target(flat.reshape(n_out, n_in).T - self._penalty(), None, other)
+
+    def _penalty(self, l2: float = 1.0, l1: float = 1.0) -> np.ndarray:
+        weight = self.block.weight
+        return l2 * self.problem.l2 * weight + l1 * self.problem.l1 * np.sign(weight)
+
+    def _penalties(self, given: np.ndarray, steps: tuple[Step, ...]) -> Iterator[_Target]:
+        problem = self.problem
+        if not (problem.l2 or problem.l1):
+            yield _Target(given, None, steps)
+            return
+        yield _Target(given - self._penalty(), None, steps)
+        yield _Target(given, self._penalty(), steps)
+        for kind, amount in (("l2", problem.l2), ("l1", problem.l1)):
+            if not amount:
+                continue
+            n = float(problem.n_rows)
+            for value in dict.fromkeys((0.0, 2.0, 0.5, n, 1 / n, -1.0, 1 / amount)):
+                if value == 1:
+                    continue
+                factors = (value, 1.0) if kind == "l2" else (1.0, value)
+                wrong = self._penalty(*factors)
+                code, cost = (f"{kind}_factor", 1.0) if value else (f"{kind}_missing", 1.0)
+                step = Step(code, self.layer, "weight", factor=value or None, cost=cost)
+                yield _Target(given - wrong, None, (*steps, step))
+                yield _Target(given, wrong, (*steps, step))
+        if problem.l2 and problem.l1:
+            both = (
+                Step("l2_missing", self.layer, "weight"),
+                Step("l1_missing", self.layer, "weight"),
+            )
+            yield _Target(given, None, (*steps, *both))
+
+    def _project(self) -> None:
+        """Project everything once: candidates then cost a row each."""
+        if not self._large:
+            return
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (_PROJECTIONS, self.block.x.shape[1]))
+        self._signs = signs
+        for own in self._inputs:
+            own.projected, own.spread = signs @ own.x.T, np.abs(own.x).sum(axis=1)
+        for target in self._targets:
+            target.projected = signs @ target.value
+
+    # ---- matching ------------------------------------------------------------------------------
+
+    def weights(self, way: Backed, scale: float, wide: bool) -> list[Match]:
+        """All matches of the weight's gradient; `wide`: with a mistake of its own, too."""
+        if not self.given.has_weight:
+            return [self._without(self.given.weight, self.block.x.T @ way.delta, "weight")]
+        found: list[Match] = []
+        size = np.abs(way.delta)
+        for i, own in enumerate(self._inputs):
+            if i and not wide:
+                break
+            product = error = None
+            for j, target in enumerate(self._targets):
+                if target.steps and not wide and not self.given.transposed:
+                    continue
+                if i and len(target.steps) > self.given.transposed:
+                    continue
+                if self._large and not self._may_match(own, target, way.delta, size, scale):
+                    continue
+                if product is None:
+                    product = own.x.T @ way.delta
+                    error = self.tolerance * (np.abs(own.x).T @ size) + np.finfo(float).tiny
+                steps = (*own.steps, *target.steps)
+                found += self._weight_match(target, product, error, scale, steps)
+        if wide and self.problem.n_rows == self.block.x.shape[1]:
+            found += self._unsummed(way.delta)
+        return found
+
+    def _weight_match(
+        self,
+        target: _Target,
+        product: np.ndarray,
+        error: np.ndarray,
+        scale: float,
+        steps: tuple[Step, ...],
+    ) -> list[Match]:
+        value, candidate = target.value, product
+        if target.added is not None:
+            candidate = scale * product + target.added
+            error = abs(scale) * error + self.rtol * np.abs(target.added)
+        else:
+            removed = np.abs(self.given.weight) if self.problem.l2 or self.problem.l1 else 0.0
+            if np.any(removed):
+                error = error + self.rtol * (removed + np.abs(self._penalty())) / abs(scale)
+        factor = fit(value, candidate, error)
+        if factor is None:
+            return []
+        if target.added is not None:
+            factor *= scale
+        return [Match(factor, steps, int(np.count_nonzero(candidate)))]
+
+    def _may_match(
+        self, own: _Input, target: _Target, delta: np.ndarray, size: np.ndarray, scale: float
+    ) -> bool:
+        """Whether random projections agree, which is cheap to see."""
+        projected = own.projected @ delta
+        error = self.tolerance * (own.spread @ size) * 4
+        if target.added is not None:
+            projected = scale * projected + self._signs @ target.added
+            error = abs(scale) * error + self.rtol * np.abs(target.added).sum(axis=0)
+        elif self.problem.l2 or self.problem.l1:
+            error = error + self.rtol * np.abs(self.given.weight).sum(axis=0) / abs(scale)
+        if not projected.any():
+            return False
+        return fit(target.projected, projected, error) is not None
+
+    def _unsummed(self, delta: np.ndarray) -> Iterator[Match]:
+        """Products of rows that were not summed, where they have the gradient's shape."""
+        for x in (self.block.x, self.block.output):
+            if x.shape[1] not in (1, delta.shape[1]) and delta.shape[1] != 1:
+                continue
+            product = x * delta
+            if product.shape == self.given.weight.shape:
+                factor = fit(self.given.weight, product, self.tolerance * np.abs(product) + 1e-300)
+                if factor is not None:
+                    step = Step("rows_not_summed", self.layer, "weight")
+                    yield Match(factor, (step,), product.size)
+
+    def _without(self, given: np.ndarray | None, candidate: np.ndarray, name: str) -> Match:
+        """What is to be said where the array is missing or zero."""
+        if given is not None and not candidate.any():
+            return Match(None)
+        return Match(None, (Step("gradient_missing", self.layer, name),))
+
+    def biases(self, way: Backed, scale: float, wide: bool) -> list[Match]:
+        """All matches of the bias's gradient; `wide`: with a mistake of its own, too."""
+        if not self.given.has_bias:
+            return [Match(None)]
+        delta, given = way.delta, self.given.bias
+        total = delta.sum(axis=0)
+        if given is None or not given.any():
+            return [self._without(given, total, "bias")]
+        found = self._bias_match(given, total, np.abs(delta).sum(axis=0), ())
+        if not wide:
+            return found
+        bias, size = self.block.bias, np.abs(delta).sum(axis=0)
+        for kind, amount, term in (
+            ("l2", self.problem.l2, bias),
+            ("l1", self.problem.l1, np.sign(bias)),
+        ):
+            if amount and term.any():
+                step = Step(f"{kind}_on_bias", self.layer, "bias")
+                added = amount * term
+                extra = self.rtol * (np.abs(given) + np.abs(added)) / abs(scale)
+                error = self.tolerance * size + extra
+                for factor in (
+                    fit(given - added, total, error),
+                    fit(given, total + added / scale, error),  # all of it scaled
+                ):
+                    if factor is not None:
+                        found.append(Match(factor, (step,), given.size, given.size < 2))
+        return found + list(self._bias_forms(way))
+
+    def _bias_forms(self, way: Backed) -> Iterator[Match]:
+        delta, given, layer = way.delta, self.given.bias, self.layer
+        n, k = delta.shape
+        if k > 1:
+            step = Step("bias_all_summed", layer, "bias")
+            total = np.full(k, delta.sum())
+            yield from self._bias_match(given, total, np.full(k, np.abs(delta).sum()), (step,))
+        if n == k > 1:
+            step = Step("bias_wrong_axis", layer, "bias")
+            total = delta.sum(axis=1)
+            yield from self._bias_match(given, total, np.abs(delta).sum(axis=1), (step,))
+        if way.source is not None and way.source.shape == delta.shape and self.block.acts:
+            step = Step("without_derivative", layer, "bias")
+            source = way.source
+            found = self._bias_match(given, source.sum(axis=0), np.abs(source).sum(axis=0), (step,))
+            for match in found:
+                match.exact = k == 1
+                yield match
+        if n > 1:
+            for row in self._likely_rows(delta):
+                name = {0: "delta[0]", n - 1: "delta[-1]"}.get(row, f"delta[{row}]")
+                step = Step("bias_row", layer, "bias", name, cost=1.0 + 0.1 * (0 < row < n - 1))
+                for match in self._bias_match(given, delta[row], np.abs(delta[row]), (step,)):
+                    match.exact = k == 1
+                    yield match
+
+    def _likely_rows(self, delta: np.ndarray) -> list[int]:
+        """First, last, and those that are nearly parallel to what was given."""
+        given = self.given.bias
+        if given.size == 1:
+            return [0, len(delta) - 1]
+        sizes = np.linalg.norm(delta, axis=1) * np.linalg.norm(given)
+        parallel = np.abs(delta @ given) >= 0.9999 * sizes
+        rows = np.flatnonzero(parallel & (sizes > 0))
+        return sorted(rows[:8].tolist(), key=lambda row: row not in (0, len(delta) - 1))
+
+    def _bias_match(
+        self, given: np.ndarray, candidate: np.ndarray, size: np.ndarray, steps: tuple[Step, ...]
+    ) -> list[Match]:
+        factor = fit(given, candidate, self.tolerance * size + np.finfo(float).tiny)
+        if factor is None:
+            return []
+        return [Match(factor, steps, int(np.count_nonzero(candidate)))]
