@@ -5,6 +5,7 @@ steps of a backward pass, `blame` searches from the output back, and `matching` 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,16 @@ from bpcore.factors import Factors
 from bpcore.givengradients import GivenArrays
 from bpcore.matching import TOLERANCE
 from bpcore.suspects import Mistake, Step
-from bpcore.truepass import Block, Elementwise, Problem, Right, blocks_of, right_gradients, run
+from bpcore.truepass import (
+    Block,
+    Elementwise,
+    Function,
+    Problem,
+    Right,
+    blocks_of,
+    right_gradients,
+    run,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -251,7 +261,7 @@ def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Pr
                 for z in (act.z, old.z):
                     yield (
                         Step("stale_forward", act.layer),
-                        _run_again(net, problem, k, i, _Stale(act.function, z, old.a)),
+                        _run_again(net, problem, k, i, held=(z, old.a)),
                     )
             kernel = act.function.kernel
             for name in ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus"):
@@ -266,36 +276,24 @@ def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Pr
             yield Step("bias_left_out", block.layer, cost=1.3), _run_again(net, problem, k, None)
 
 
-class _Stale(Elementwise):
-    """An activation that answers what it answered before, whatever it is asked."""
-
-    def __init__(self, function: Any, z: np.ndarray, a: np.ndarray) -> None:
-        super().__init__(function.kernel, getattr(function, "parameter", 0.0))
-        self._z, self._a, self._calls = z, a, 0
-
-    def value(self, x: np.ndarray) -> np.ndarray:
-        """Return the old values for the batch, and what is right for anything else."""
-        self._calls += 1
-        return self._a if self._calls == 1 else super().value(x)
-
-    def slope(self, x: np.ndarray) -> np.ndarray:
-        """Return the slope at the values that it was given, for the batch."""
-        if x.shape == self._z.shape and self._z is not x and self._calls == 1:
-            return Elementwise(self.kernel, self.parameter).slope(self._z)
-        return Elementwise(self.kernel, self.parameter).slope(x)
-
-
 def _run_again(
-    net: "Network", problem: Problem, k: int, i: int | None, function: Any = None
+    net: "Network",
+    problem: Problem,
+    k: int,
+    i: int | None,
+    function: Function | None = None,
+    held: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Problem:
+    """The problem with another function or held values for an activation, or without a bias."""
     blocks: list[Block] = blocks_of(net)[1]
     if i is None:
         blocks[k].bias = np.zeros_like(blocks[k].bias)
+    elif held is not None:
+        blocks[k].acts[i].held = held
     else:
         blocks[k].acts[i].function = function
     run([], blocks, problem.X)
-    values = {name: getattr(problem, name) for name in problem.__dataclass_fields__}
-    return Problem(**(values | {"blocks": blocks}))
+    return replace(problem, blocks=blocks)
 
 
 # ------------------------------------------------------------------------------- telling what it is

@@ -80,7 +80,8 @@ class Factors:
             if not self.same(abs(factor), value):
                 continue
             for code, cost, rest in self._codes(made, factor < 0):
-                readings.append(Reading(code, factor, _describe(factor, made), cost + rest))
+                exact = math.copysign(value, factor)
+                readings.append(Reading(code, exact, _describe(exact, made), cost + rest))
         if not readings:
             return []
         readings.sort(key=lambda r: r.cost)

@@ -201,7 +201,7 @@ class Matcher:
             if i and not wide:
                 break
             product = error = None
-            for j, target in enumerate(self._targets):
+            for target in self._targets:
                 if target.steps and not wide and not self.given.transposed:
                     continue
                 if i and len(target.steps) > self.given.transposed:

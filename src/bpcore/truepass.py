@@ -76,6 +76,8 @@ class Act:
     function: Function
     z: np.ndarray = None
     a: np.ndarray = None
+    held: tuple[np.ndarray, np.ndarray] | None = None
+    """z and a of another pass, which are used whatever comes in."""
 
     def back(self, d: np.ndarray) -> np.ndarray:
         """Return the gradient at z for that at a."""
@@ -113,7 +115,7 @@ class Block:
             self.z = self.z + self.bias
         value = self.z
         for act in self.acts:
-            act.z, act.a = value, act.function.value(value)
+            act.z, act.a = act.held or (value, act.function.value(value))
             value = act.a
         return value
 
