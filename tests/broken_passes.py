@@ -1,7 +1,7 @@
 """Backward passes as learners write them, with mistakes that can be switched on.
 
-Written from the textbook and not from `bpcore.diagnose`, which has to find the mistakes: plain loops
-over layers, and formulas from `reference`. Each mistake is a name and the dense layer it is made at.
+Written from the textbook and not from `bpcore.diagnose`, which has to find the mistakes: plain
+loops over layers, and formulas from `reference`. A mistake is a name and the dense layer it is at.
 """
 
 from typing import NamedTuple
@@ -38,12 +38,14 @@ def df(name, z):
     return reference.ACTIVATIONS[name].derivative(z, reference.ACTIVATIONS[name].parameter)
 
 
-def forward(net, X, stale=None):
+def forward(net, X, stale=None, mistakes=()):
     """Pre-activations and activations; `stale`: (layer, output) that is left over."""
     zs, outputs = [], [X]
     for k, (W, b, name) in enumerate(zip(net.weights, net.biases, net.activations, strict=True)):
-        z = outputs[-1] @ W + (0 if b is None else b)
+        z = outputs[-1] @ W + (0 if b is None or ("bias_left_out", k) in mistakes else b)
         zs.append(z)
+        if ("other_forward", k) in mistakes:
+            name = mistakes["other_forward", k].value
         outputs.append(stale[1] if stale and stale[0] == k else f(name, z))
     return zs, outputs
 
@@ -68,6 +70,8 @@ def derivative(net, k, z, a, d, mistakes):
     other = mistakes.get(("other_derivative", k))
     if other:
         return df(other.value, z)
+    if ("derivative_formula", k) in mistakes:
+        return mistakes["derivative_formula", k].value(z, a)
     if ("derivative_missing", k) in mistakes:
         return np.ones_like(z)
     if ("derivative_twice", k) in mistakes:
@@ -111,7 +115,16 @@ def output_delta(net, zs, outputs, y, w, mistakes):
         loss = reference.Loss(net.loss, 1.0, net.reduction)
         error = np.full_like(p, reference.loss_and_slope(loss, p, t, w)[0])
         scale = 1.0
+    if ("loss_elements", last) in mistakes:
+        error = reference.LOSSES[net.loss](p, t, 1.0, reference.EPS)[0] * np.ones_like(p)
+    if ("error_missing", last) in mistakes:
+        error = np.ones_like(p)
+    if ("other_loss", last) in mistakes:
+        error = mistakes["other_loss", last].value(p, t)
     d = scale * error
+    if ("times_loss", last) in mistakes:
+        loss = reference.Loss(net.loss, 1.0, net.reduction)
+        d = d * reference.loss_and_slope(loss, p, t, w)[0]
     if ("error_size", last) in mistakes:
         d = np.abs(d)
     if simple and ("not_cancelled", last) in mistakes:  # dL/dp, and no derivative after it
@@ -140,8 +153,14 @@ def backward(net, X, y, w=None, mistakes=(), rate=None, previous_X=None):
     mistakes = {(m.name, m.layer): m for m in mistakes}
     stale = next((m for m in mistakes.values() if m.name == "stale_forward"), None)
     old = None if previous_X is None else forward(net, previous_X)[1]
-    zs, outputs = forward(net, X, stale and (stale.layer, old[stale.layer + 1]))
+    zs, outputs = forward(net, X, stale and (stale.layer, old[stale.layer + 1]), mistakes)
+    for k in range(len(zs)):
+        if ("other_forward", k) in mistakes:  # and its derivative too
+            activations = list(net.activations)
+            activations[k] = mistakes["other_forward", k].value
+            net = net._replace(activations=activations)
     delta, error = output_delta(net, zs, outputs, y, w, mistakes)
+    deltas = {len(zs) - 1: delta}
     gradients = [None] * (2 * len(zs))
     for k in reversed(range(len(zs))):
         if ("delta_factor", k) in mistakes:
@@ -149,7 +168,13 @@ def backward(net, X, y, w=None, mistakes=(), rate=None, previous_X=None):
         gradients[2 * k] = weight_gradient(net, k, zs, outputs, delta, old, mistakes)
         gradients[2 * k + 1] = bias_gradient(net, k, delta, error, mistakes)
         if k:
+            if ("delta_of_next", k) in mistakes:
+                delta = deltas[k + 1]
             delta, error = step_back(net, k, zs, outputs, delta, error, gradients, rate, mistakes)
+            deltas[k - 1] = delta
+        if k and ("derivative_stale", k - 1) in mistakes:
+            old_z = forward(net, previous_X)[0][k - 1]
+            delta = deltas[k - 1] = error * df(net.activations[k - 1], old_z)
     everything = mistakes.get(("everything", 0))
     if everything:
         gradients = [None if g is None else everything.value * g for g in gradients]
@@ -171,6 +196,8 @@ def weight_gradient(net, k, zs, outputs, delta, old, mistakes):
     if ("stale_input", k) in mistakes:
         x = old[k]
     dW = x.T @ delta
+    if ("rows_not_summed", k) in mistakes:
+        dW = x * delta
     if dW.shape != net.weights[k].shape:  # numpy would broadcast it when it is subtracted
         dW = np.broadcast_to(dW, net.weights[k].shape)
     W = net.weights[k]
@@ -179,7 +206,11 @@ def weight_gradient(net, k, zs, outputs, delta, old, mistakes):
         l2 = 2 * l2
     if ("l2_missing", k) in mistakes:
         l2 = 0.0
+    if ("weight_reordered", k) in mistakes:
+        dW = dW.T.reshape(dW.shape)
     l1 = 0.0 if ("l1_missing", k) in mistakes else net.l1
+    if ("l1_factor", k) in mistakes:
+        l1 = 2 * l1
     dW = dW + l2 * W + l1 * np.sign(W)
     if ("weight_factor", k) in mistakes:
         dW = dW * mistakes["weight_factor", k].value
@@ -198,12 +229,16 @@ def bias_gradient(net, k, delta, error, mistakes):
         db = error.sum(axis=0)
     if ("bias_all_summed", k) in mistakes:
         db = np.full_like(db, delta.sum())
+    if ("bias_wrong_axis", k) in mistakes:
+        db = delta.sum(axis=1)
     if ("bias_factor", k) in mistakes:
         db = db * mistakes["bias_factor", k].value
     if ("bias_zero", k) in mistakes:
         db = np.zeros_like(db)
     if ("l2_on_bias", k) in mistakes:
         db = db + net.l2 * net.biases[k]
+    if ("l1_on_bias", k) in mistakes:
+        db = db + net.l1 * np.sign(net.biases[k])
     return None if ("bias_none", k) in mistakes else db
 
 
@@ -214,6 +249,10 @@ def step_back(net, k, zs, outputs, delta, error, gradients, rate, mistakes):
         W = W - rate * gradients[2 * k]
     if ("weights_other", k) in mistakes:
         W = net.weights[mistakes["weights_other", k].value]
+    if ("weights_size", k) in mistakes:
+        W = np.abs(W)
+    if ("weights_missing", k) in mistakes:
+        W = np.eye(len(W))
     back = error if ("error_passed_back", k) in mistakes else delta
     d = back @ (W if ("weights_transposed", k) in mistakes else W.T)
     j = k - 1

@@ -1,5 +1,6 @@
 """Random networks, batches and mistakes for `broken_passes`, and what their names should be."""
 
+import itertools
 from typing import NamedTuple
 
 import broken_passes
@@ -62,6 +63,22 @@ CODES = {
     "weights_updated": {"updated_weights"},
     "error_passed_back": {"error_passed_back"},
     "stale_forward": {"stale_forward"},
+    "derivative_formula": {"derivative_incomplete"},
+    "derivative_stale": {"derivative_stale"},
+    "loss_elements": {"loss_elements"},
+    "error_missing": {"error_missing"},
+    "other_loss": {"other_loss"},
+    "times_loss": {"times_loss"},
+    "delta_of_next": {"wrong_delta_passed_back"},
+    "rows_not_summed": {"rows_not_summed"},
+    "weight_reordered": {"gradient_reordered"},
+    "l1_factor": {"l1_factor"},
+    "l1_on_bias": {"l1_on_bias"},
+    "bias_wrong_axis": {"bias_wrong_axis"},
+    "weights_size": {"weights_size"},
+    "weights_missing": {"weights_missing"},
+    "other_forward": {"other_forward", "activation_left_out"},
+    "bias_left_out": {"bias_left_out"},
 }
 SMOOTH = ("sigmoid", "tanh", "elu", "softplus", "gelu", "gelu_tanh", "silu")
 KINKED = ("relu", "leaky_relu")
@@ -133,7 +150,7 @@ def network(rng, depth, square=False, hidden=None, head=None, n_out=None, **sett
         widths = [max(widths[0], 3)] * (depth + 1)
     names = [hidden or str(rng.choice(SMOOTH + KINKED)) for _ in range(depth - 1)]
     names.append(head.activations[0] if head.activations else "identity")
-    pairs = list(zip(widths, widths[1:], strict=False))
+    pairs = list(itertools.pairwise(widths))
     weights = [rng.normal(0, 1.2 / np.sqrt(a), (a, b)) for a, b in pairs]
     biases = [rng.normal(0, 0.4, b) for _, b in pairs]
     return Net(weights, biases, names, head.loss, **settings)
@@ -170,6 +187,43 @@ def choose(rng, name, depth, reduction):
         case "broadcast":
             head = pick("identity+mse", "sigmoid+bce", "sigmoid+mse", "identity+mae")
             return network(rng, depth, head=head, n_out=1, **settings), last, {}
+        case "loss_elements" | "error_missing" | "times_loss":
+            return network(rng, depth, head=pick(*plain_heads), **settings), last, {}
+        case "other_loss":
+            net = network(rng, depth, head=pick("identity+mse", "identity+huber"), **settings)
+            return net, last, {"value": lambda p, t: np.sign(p - t)}
+        case "derivative_formula":
+            if depth == 1:
+                return None
+            net = network(rng, depth, hidden="tanh", **settings)
+            return net, int(rng.integers(last)), {"value": lambda z, a: 1 - a}
+        case "derivative_stale" | "other_forward" | "bias_left_out":
+            if depth == 1:
+                return None
+            extra = {"previous": True, "value": str(rng.choice(["tanh", "sigmoid", "identity"]))}
+            net = network(rng, depth, hidden=str(rng.choice(["softplus", "relu"])), **settings)
+            if name == "derivative_stale" and net.activations[0] == "relu":
+                return None
+            return net, int(rng.integers(last)), extra
+        case "delta_of_next":
+            if depth < 3:
+                return None
+            return network(rng, depth, True, **settings), int(rng.integers(1, last)), {}
+        case "rows_not_summed":
+            net = network(rng, depth, head=pick("identity+mse"), n_out=1, **settings)
+            return net, last, {"n": net.weights[last].shape[0]}
+        case "bias_wrong_axis":
+            net = network(rng, depth, **settings)
+            k = int(rng.integers(depth))
+            return net, k, {"n": net.weights[k].shape[1]}
+        case "weight_reordered":
+            net = network(rng, depth, **settings)
+            sizes = [min(W.shape) > 1 and W.shape[0] != W.shape[1] for W in net.weights]
+            return (net, sizes.index(True), {}) if True in sizes else None
+        case "weights_size" | "weights_missing":
+            if depth < 2:
+                return None
+            return network(rng, depth, True, **settings), int(rng.integers(1, depth)), {}
         case "last_row":
             return network(rng, depth, **settings), last, {}
         case "weights_ignored" | "weights_twice":
@@ -222,7 +276,7 @@ def choose(rng, name, depth, reduction):
         case "l2_factor" | "l2_missing" | "l2_on_bias":
             settings |= {"l2": 0.03}
             return network(rng, depth, **settings), int(rng.integers(depth)), {}
-        case "l1_missing":
+        case "l1_missing" | "l1_factor" | "l1_on_bias":
             settings |= {"l1": 0.02}
             return network(rng, depth, **settings), int(rng.integers(depth)), {}
         case "stale_input":
@@ -265,7 +319,9 @@ def make(rng, names, depth=None, n=None):
     if chosen is None:
         return None
     net, k, extra = chosen
-    n = n or int(rng.integers(5, 18))
+    n = n or extra.get("n") or int(rng.integers(5, 18))
+    if n < 2:
+        return None
     X, y, w = batch(rng, net, n, extra.get("weighted", False) or rng.random() < 0.1)
     if extra.get("zeros"):
         X[: max(1, n // 3)] = 0
@@ -334,9 +390,10 @@ def is_it(case, seeded, found):
             return seeded.value == -1
         if found.factor is None:
             return False
-        if seeded.name != "l2_factor" and not np.isclose(found.factor, seeded.value, rtol=1e-4):
+        if seeded.value is not None and not np.isclose(found.factor, seeded.value, rtol=1e-4):
             return False
-    if seeded.name.startswith("bias_") and found.parameter != "bias":
+    in_bias = seeded.name.startswith("bias_") and seeded.name != "bias_left_out"
+    if in_bias and found.parameter != "bias":
         return found.parameter is None and seeded.name in ("bias_zero", "bias_none")
     return not (seeded.name == "weight_factor" and found.parameter == "bias")
 

@@ -341,9 +341,9 @@ class Search:
 def factor_step(reading: Reading, layer: int, parameter: str | None, problem: Problem) -> Step:
     """A factor as a mistake."""
     code = reading.code
-    if parameter == "bias" and code in ("mean_twice", "mean_for_sum"):
-        if abs(reading.value * problem.n_rows - 1) < 1e-3:
-            code = "bias_mean"
+    over_rows = abs(reading.value * problem.n_rows - 1) < 1e-3
+    if parameter == "bias" and code in ("mean_twice", "mean_for_sum") and over_rows:
+        code = "bias_mean"
     return Step(code, layer, parameter, "", reading.value, reading.meaning, reading.cost)
 
 

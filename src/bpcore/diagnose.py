@@ -1,7 +1,8 @@
 """Which mistake is it? Gradients of somebody's own code beside those that known mistakes give.
 
-`suspects` lists the mistakes, `wrongerrors`, `wrongslopes` and `wrongways` compute what they do to the
-steps of a backward pass, `blame` searches from the output back, and `matching` compares all entries.
+`suspects` lists the mistakes, `wrongerrors`, `wrongslopes` and `wrongways` compute what they do to
+the steps of a backward pass, `blame` searches from the output back, and `matching` compares all
+entries.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bpcore.blame import History, Search
-from bpcore.checks import FLOAT64, as_array, as_matrix, as_sample_weight, finite_positive
+from bpcore.checks import FLOAT64, as_matrix, as_sample_weight, finite_positive
 from bpcore.errors import ShapeError
 from bpcore.explanation import Account, ArrayVerdict, Explanation
 from bpcore.factors import Factors
@@ -38,7 +39,7 @@ __all__ = ["Explanation", "Mistake", "explain_gradients"]
 
 _TIE = 0.35  # explanations that cost so little more are told as alternatives
 _MOST_TOLD = 6
-_SIMPLE = 2.7  # from here on a wrong forward pass may be the simpler explanation
+_SIMPLE = 3.8  # from here on a wrong forward pass may be the simpler explanation
 _LARGE = 20_000  # parameters, from which other forward passes would take too long
 _DEFAULT = {"leaky_relu": 0.01, "elu": 1.0}
 

@@ -134,12 +134,12 @@ def _by_name(gradients: Any, parameters: dict[str, np.ndarray]) -> dict[str, Any
             "gradients must be a flat array, a list of arrays, a dict of names or a callable that "
             f"returns one, got {type(gradients).__name__}"
         ) from None
-    if pieces and all(isinstance(piece, tuple | list) and len(piece) == 2 for piece in pieces):
-        if len(pieces) * 2 == len(names) and len(names) > 2:
-            pieces = [array for pair in pieces for array in pair]
-    if pieces and all(np.ndim(piece) == 0 and piece is not None for piece in pieces):
-        if len(pieces) == sum(array.size for array in parameters.values()):
-            return _from_flat(np.asarray(pieces), parameters)
+    in_pairs = len(pieces) * 2 == len(names) > 2
+    if in_pairs and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pieces):
+        pieces = [array for pair in pieces for array in pair]
+    numbers = len(pieces) == sum(array.size for array in parameters.values())
+    if numbers and all(isinstance(piece, float | int) for piece in pieces):
+        return _from_flat(np.asarray(pieces), parameters)
     if len(pieces) != len(names):
         raise ShapeError(
             f"gradients has {len(pieces)} arrays, expected {len(names)}: {', '.join(names)} "

@@ -180,11 +180,18 @@ def _other_losses(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
             "-y / p, as of cross-entropy",
             slope_of("cross_entropy", 0.0, p, t),
         )
+    right = p - t if problem.fused else _slope(problem, p, t)
     for name, (text, error) in formulas.items():
-        if name != problem.loss and not (name == "mse" and problem.fused):
+        if name != problem.loss and not _parallel(error, right):
             yield scale * error, Step("other_loss", layer, used=text), True
     if problem.fused:
         yield scale * (p - t), Step("other_loss", layer, used=_ERROR, cost=1.2), False
+
+
+def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether one is the other up to a constant, so that the mistake is but a factor."""
+    product = float((a * b).sum())
+    return product**2 >= (1 - 1e-12) * float((a * a).sum()) * float((b * b).sum())
 
 
 def _mixed_rows(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
