@@ -337,9 +337,26 @@ def make(rng, names, depth=None, n=None):
         net = net._replace(biases=[None if k % 2 else b for k, b in enumerate(net.biases)])
     previous = rng.normal(0, 1.3, X.shape) if extra.get("previous") else None
     case = Case(net, X, y, w, tuple(mistakes), extra.get("rate"), previous)
-    if not every_mistake_shows(case):
-        return None
-    return case
+    sensible = all(is_sensible(case, mistake) for mistake in mistakes)
+    return case if sensible and every_mistake_shows(case) else None
+
+
+def is_sensible(case, mistake):
+    """Whether a mistake is what its name says where it is made."""
+    net, k = case.plain, mistake.layer
+    n_in, n_out = net.weights[k].shape
+    match mistake.name:
+        case "formula_at_input":
+            return net.activations[k] in ("sigmoid", "tanh")
+        case "derivative_of_error":
+            return (net.activations[k], net.loss) == ("sigmoid", "bce")
+        case "weight_reordered":
+            return n_in != n_out and min(n_in, n_out) > 1
+        case "bias_wrong_axis":
+            return len(case.X) == n_out
+        case "l2_factor" | "l2_missing" | "l2_on_bias":
+            return net.l2 > 0
+    return True
 
 
 def every_mistake_shows(case):

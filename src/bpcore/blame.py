@@ -6,6 +6,7 @@ and those are kept whose products are the arrays that were given. So a mistake i
 layer, however many layers it spoils before it, and few states are ever alive.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,7 +83,7 @@ class Search:
             return self._skip(k, state)
         joint: list[State] = []
         partial: list[tuple[Backed, list[Match], list[Match]]] = []
-        for deep in (False, True):
+        for deep in (False,) if self.strict else (False, True):
             ways = self._ways(k, state, deep)
             plain = ways[0]
             joint, partial = [], []
@@ -160,16 +161,12 @@ class Search:
         for weight in weights:
             for bias in biases:
                 for scale in self._scales(state, weight, bias):
-                    priced = self._price(k, state, way, scale, weight, bias)
-                    if priced is None:
-                        continue
-                    cost, steps = priced
-                    new = self._next(k, state, way, scale, steps, cost)
                     key = float(f"{scale:.5g}")
-                    if key not in best:
+                    for cost, steps in self._prices(k, state, way, scale, weight, bias):
+                        new = self._next(k, state, way, scale, steps, cost)
+                        if key in best:
+                            new.histories = _merge(best[key].histories, new.histories)
                         best[key] = new
-                    else:
-                        best[key].histories = _merge(best[key].histories, new.histories)
         return list(best.values())
 
     def _scales(self, state: State, weight: Match, bias: Match) -> list[float]:
@@ -179,58 +176,62 @@ class Search:
                 values.append(factor)
         return values
 
-    def _price(
+    def _prices(
         self, k: int, state: State, way: Backed, scale: float, weight: Match, bias: Match
-    ) -> tuple[float, tuple[Step, ...]] | None:
+    ) -> Iterator[tuple[float, tuple[Step, ...]]]:
         """The mistakes of a match, with those in factors, and what they cost."""
         block = self.problem.blocks[k]
-        place = block.last_layer if state.delta is None else block.layer
-        if state.delta is not None and block.acts:
-            place = block.last_layer
-        steps = [*way.steps, *weight.steps, *bias.steps]
-        cost = sum(step.cost for step in steps)
-        evidence = weight.evidence + bias.evidence
+        in_arrays = self._array_factors(block.layer, scale, weight, bias)
+        if in_arrays is None:
+            return
+        cost = way.cost + weight.cost + bias.cost + sum(step.cost for step in in_arrays)
         changed = scale / state.scale
+        options: list[tuple[float, list[Step]]] = [(0.0, [])]
         if not self.factors.same(changed, 1.0):
-            found = self._scale_step(changed, evidence, place, way)
-            if found is None:
-                return None
-            cost += found[0]
-            steps += found[1]
+            place = block.last_layer
+            options = self._scale_steps(changed, weight.evidence + bias.evidence, place, way)
+        for more, steps in options:
+            yield cost + more, (*way.steps, *steps, *weight.steps, *bias.steps, *in_arrays)
+
+    def _array_factors(
+        self, layer: int, scale: float, weight: Match, bias: Match
+    ) -> list[Step] | None:
+        """The factors that are on an array, or on both, and not on delta; None: not believable."""
         ratios = [1.0 if m.factor is None else m.factor / scale for m in (weight, bias)]
         off = [not self.factors.same(ratio, 1.0) for ratio in ratios]
         if (weight.exact and off[0]) or (bias.exact and off[1]):
             return None
         known = weight.factor is not None and bias.factor is not None
         if all(off) and known and self.factors.same(*ratios):
-            found = self._factor_step(ratios[0], evidence, block.layer, None)
-            if found is None:
-                return None
-            return cost + found.cost + 0.02, (*steps, found)
+            step = self._factor_step(ratios[0], weight.evidence + bias.evidence, layer, None)
+            return None if step is None else [step._replace(cost=step.cost + 0.02)]
+        steps = []
         for name, match, ratio, wrong in zip(
             ("weight", "bias"), (weight, bias), ratios, off, strict=True
         ):
             if wrong:
-                found = self._factor_step(ratio, match.evidence, block.layer, name)
-                if found is None:
+                step = self._factor_step(ratio, match.evidence, layer, name)
+                if step is None:
                     return None
-                cost += found.cost
-                steps.append(found)
-        return cost, tuple(steps)
+                steps.append(step)
+        return steps
 
-    def _scale_step(
+    def _scale_steps(
         self, factor: float, evidence: int, layer: int, way: Backed
-    ) -> tuple[float, list[Step]] | None:
+    ) -> list[tuple[float, list[Step]]]:
         """A factor on everything from here on; the mistakes that fix no scale allow some."""
         step = self._factor_step(factor, evidence, layer, None)
         if step is None:
-            return None
-        if way.loose and step.code not in ("rate_applied", "update_given") and step.meaning:
-            if factor > 0 and step.cost <= 2.0:
-                return 0.1, []
-            if factor < 0 and step.cost <= 2.5:
-                return 1.1, [step._replace(code="sign", factor=-1.0, meaning="-1", cost=1.0)]
-        return step.cost, [step]
+            return []
+        plain = [(step.cost, [step])]
+        if not way.loose or step.code in ("rate_applied", "update_given") or step.cost > 2.5:
+            return plain
+        if factor > 0 and step.cost <= 2.0:
+            return [(0.1, []), (0.3, [step])]
+        if factor < 0 and step.code != "sign":
+            sign = step._replace(code="sign", factor=-1.0, meaning="-1", cost=1.0)
+            return [(1.1, [sign]), (1.3, [step])]
+        return plain
 
     def _factor_step(
         self, factor: float, evidence: int, layer: int, parameter: str | None
@@ -370,4 +371,5 @@ def _names(history: History) -> tuple[object, ...]:
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape:
         return False
-    return bool(np.allclose(a, b, rtol=1e-8, atol=1e-10 * float(np.abs(a).max(initial=0.0))))
+    size = float(np.abs(a).max(initial=0.0))
+    return float(np.abs(a - b).max(initial=0.0)) <= 1e-9 * size
