@@ -92,7 +92,8 @@ def derivative(net, k, z, a, d, mistakes):
 def output_delta(net, zs, outputs, y, w, mistakes):
     """The gradient at the last pre-activation, and that at the prediction."""
     k, last = y.shape[1], len(zs) - 1
-    p, z, n = outputs[-1], zs[-1], len(y)
+    p = prediction = outputs[-1]
+    z, n = zs[-1], len(y)
     scale = scales(net, n, k, None if ("weights_ignored", last) in mistakes else w)
     if ("weights_twice", last) in mistakes:
         scale = scale * w[:, None]
@@ -109,6 +110,8 @@ def output_delta(net, zs, outputs, y, w, mistakes):
         error = (error_of(net, simple, p, t.T)).mean(axis=1, keepdims=True)
     if ("last_prediction", last) in mistakes:
         error = error_of(net, simple, np.repeat(p[-1:], n, axis=0), t)
+    if ("error_part", last) in mistakes:
+        error = mistakes["error_part", last].value(p, t)
     if ("last_row", last) in mistakes:
         scale = scale * (np.arange(n) == n - 1)[:, None]
     if ("loss_value", last) in mistakes:
@@ -130,7 +133,8 @@ def output_delta(net, zs, outputs, y, w, mistakes):
     if simple and ("not_cancelled", last) in mistakes:  # dL/dp, and no derivative after it
         return scale * slope(net, p, t), scale * error
     if ("derivative_extra", last) in mistakes:
-        return d * (p * (1 - p) if name in ("softmax", "sigmoid") else df("sigmoid", z)), d
+        own = name in ("softmax", "sigmoid")
+        return d * (prediction * (1 - prediction) if own else df("sigmoid", z)), d
     if ("derivative_of_error", last) in mistakes:  # P2: (p - y) sigmoid'(p - y)
         return d * df("sigmoid", error), d
     if simple and not any(("derivative" in m or "formula" in m) for m, _ in mistakes):
@@ -139,8 +143,8 @@ def output_delta(net, zs, outputs, y, w, mistakes):
         d = scale * slope(net, p, t)
     if name == "softmax":
         if ("softmax_elementwise", last) in mistakes:
-            return d * p * (1 - p), d
-        return reference.softmax_backward(d, p), d
+            return d * prediction * (1 - prediction), d
+        return reference.softmax_backward(d, prediction), d
     return d * derivative(net, last, z, outputs[-1], d, mistakes), d
 
 
@@ -196,8 +200,10 @@ def weight_gradient(net, k, zs, outputs, delta, old, mistakes):
     if ("stale_input", k) in mistakes:
         x = old[k]
     dW = x.T @ delta
+    if ("input_reshaped", k) in mistakes:
+        dW = x.reshape(x.shape[1], len(x)) @ delta
     if ("rows_not_summed", k) in mistakes:
-        dW = x * delta
+        dW = outputs[k + 1] * delta
     if dW.shape != net.weights[k].shape:  # numpy would broadcast it when it is subtracted
         dW = np.broadcast_to(dW, net.weights[k].shape)
     W = net.weights[k]

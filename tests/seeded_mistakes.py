@@ -67,6 +67,8 @@ CODES = {
     "derivative_stale": {"derivative_stale"},
     "loss_elements": {"loss_elements"},
     "error_missing": {"error_missing"},
+    "error_part": {"error_incomplete"},
+    "input_reshaped": {"input_reshaped"},
     "other_loss": {"other_loss"},
     "times_loss": {"times_loss"},
     "delta_of_next": {"wrong_delta_passed_back"},
@@ -79,6 +81,10 @@ CODES = {
     "weights_missing": {"weights_missing"},
     "other_forward": {"other_forward", "activation_left_out"},
     "bias_left_out": {"bias_left_out"},
+}
+AT_THE_LOSS = {"swapped", "error_size", "before_activation", "broadcast", "last_prediction"} | {
+    *("last_row", "loss_value", "weights_ignored", "weights_twice", "loss_elements"),
+    *("error_missing", "error_part", "other_loss", "times_loss"),
 }
 SMOOTH = ("sigmoid", "tanh", "elu", "softplus", "gelu", "gelu_tanh", "silu")
 KINKED = ("relu", "leaky_relu")
@@ -192,6 +198,11 @@ def choose(rng, name, depth, reduction):
         case "other_loss":
             net = network(rng, depth, head=pick("identity+mse", "identity+huber"), **settings)
             return net, last, {"value": lambda p, t: np.sign(p - t)}
+        case "error_part":
+            net = network(
+                rng, depth, head=pick("identity+mse", "softmax+cross_entropy"), **settings
+            )
+            return net, last, {"value": lambda p, t: p}
         case "derivative_formula":
             if depth == 1:
                 return None
@@ -210,7 +221,7 @@ def choose(rng, name, depth, reduction):
                 return None
             return network(rng, depth, True, **settings), int(rng.integers(1, last)), {}
         case "rows_not_summed":
-            net = network(rng, depth, head=pick("identity+mse"), n_out=1, **settings)
+            net = network(rng, depth, **settings)
             return net, last, {"n": net.weights[last].shape[0]}
         case "bias_wrong_axis":
             net = network(rng, depth, **settings)
@@ -337,6 +348,8 @@ def make(rng, names, depth=None, n=None):
         net = net._replace(biases=[None if k % 2 else b for k, b in enumerate(net.biases)])
     previous = rng.normal(0, 1.3, X.shape) if extra.get("previous") else None
     case = Case(net, X, y, w, tuple(mistakes), extra.get("rate"), previous)
+    if sum(mistake.name in AT_THE_LOSS for mistake in mistakes) > 1:
+        return None
     sensible = all(is_sensible(case, mistake) for mistake in mistakes)
     return case if sensible and every_mistake_shows(case) else None
 
@@ -345,11 +358,24 @@ def is_sensible(case, mistake):
     """Whether a mistake is what its name says where it is made."""
     net, k = case.plain, mistake.layer
     n_in, n_out = net.weights[k].shape
+    name = net.activations[k]
+    if mistake.name in AT_THE_LOSS and k != len(net.weights) - 1:
+        return False
     match mistake.name:
         case "formula_at_input":
-            return net.activations[k] in ("sigmoid", "tanh")
+            return name in ("sigmoid", "tanh")
+        case "kink_included":
+            return name in KINKED
+        case "activation_for_derivative" | "bias_of_error" | "derivative_at_error":
+            return name not in ("identity", "softmax")
+        case "derivative_extra":
+            return name == "identity" or broken_passes.cancels(net)
         case "derivative_of_error":
-            return (net.activations[k], net.loss) == ("sigmoid", "bce")
+            return (name, net.loss) == ("sigmoid", "bce")
+        case "input_before_activation":
+            return k > 0 and net.activations[k - 1] != "identity"
+        case "error_size":
+            return net.loss != "mae"
         case "weight_reordered":
             return n_in != n_out and min(n_in, n_out) > 1
         case "bias_wrong_axis":

@@ -27,7 +27,13 @@ _TIE = 0.3
 _SPLIT = 0.1
 _SIMPLE = 1.7  # below this nothing deeper is looked for
 
+_DEEP = 3  # states that are tried with two mistakes at a layer
+
 History = tuple[float, tuple[Step, ...], tuple[str, ...]]
+
+
+Partial = tuple[Backed, list[Match], list[Match]]
+"""A way back, and its matches with the gradients of the weight and of the bias."""
 
 
 @dataclass
@@ -70,60 +76,74 @@ class Search:
         """Return the explanations, simplest first."""
         states = [State(None, None, 1.0, [(0.0, (), ())])]
         for k in reversed(range(len(self.problem.blocks))):
-            states = self._prune([new for state in states for new in self._continue(k, state)])
+            states = self._prune(self._step(k, states))
             if not states:
                 return []
         return sorted((h for state in states for h in state.histories), key=lambda h: h[0])
 
     # ---- one layer -----------------------------------------------------------------------------
 
-    def _continue(self, k: int, state: State) -> list[State]:
-        """All states that come of one at the next layer back."""
+    def _step(self, k: int, states: list[State]) -> list[State]:
+        """Continue all states by one layer: with one mistake, else with two, else without any."""
         if self._nothing_to_match(k):
-            return self._skip(k, state)
-        joint: list[State] = []
-        partial: list[tuple[Backed, list[Match], list[Match]]] = []
+            return [self._skip(k, state) for state in states]
+        new: list[State] = []
+        partials: list[list[Partial]] = []
         for deep in (False,) if self.strict else (False, True):
-            ways = self._ways(k, state, deep)
-            plain = ways[0]
-            joint, partial = [], []
-            for i, way in enumerate(ways):
-                if i and _same(way.delta, plain.delta):
-                    continue
-                weights, biases = self._matches(k, state, way, i == 0 or deep, i == 0)
-                if weights and biases:
-                    joint += self._join(k, state, way, weights, biases)
-                elif weights or biases or i == 0:
-                    partial.append((way, weights, biases))
-                if i == 0 and joint and min(new.cost for new in joint) == state.cost:
-                    return joint
-            joint += self._split(k, state, partial, deep)
-            if joint and min(new.cost for new in joint) - state.cost <= _SIMPLE:
-                return joint
-        if joint or self.strict:
-            return joint
-        return self._unexplained(k, state, partial)
+            new, partials = [], []
+            for state in states[:_DEEP] if deep else states:
+                found, partial = self._continue(k, state, deep)
+                new += found
+                partials.append(partial)
+            if any(state.cost <= states[0].cost + _SIMPLE for state in new):
+                return new
+        if new or self.strict:
+            return new
+        return [
+            other
+            for state, partial in zip(states, partials, strict=False)
+            for other in self._unexplained(k, state, partial)
+        ]
+
+    def _continue(self, k: int, state: State, deep: bool) -> tuple[list[State], list[Partial]]:
+        """What comes of a state at the next layer back, and the ways that fit one array only."""
+        ways = self._ways(k, state, deep)
+        joint: list[State] = []
+        partial: list[Partial] = []
+        for i, way in enumerate(ways):
+            if i and _same(way.delta, ways[0].delta):
+                continue
+            weights, biases = self._matches(
+                k, state, way, 1 + deep if i == 0 or deep else 0, i == 0
+            )
+            if weights and biases:
+                joint += self._join(k, state, way, weights, biases)
+            elif weights or biases or i == 0:
+                partial.append((way, weights, biases))
+            if i == 0 and joint and min(new.cost for new in joint) == state.cost:
+                return joint, []
+        return joint + self._split(k, state, partial, deep), partial
 
     def _nothing_to_match(self, k: int) -> bool:
         given = self.given[k]
         return not given.has_weight and (given.bias is None or not given.bias.any())
 
-    def _skip(self, k: int, state: State) -> list[State]:
+    def _skip(self, k: int, state: State) -> State:
         """Go on where both arrays are missing or zero: named only if they should not be."""
         way = self._ways(k, state, False)[0]
-        weights, biases = self._matches(k, state, way, False, True)
+        weights, biases = self._matches(k, state, way, 0, True)
         steps = (*weights[0].steps, *biases[0].steps)
         if len(steps) == 2:
             steps = (steps[0]._replace(parameter=None),)
-        return [self._next(k, state, way, state.scale, steps, sum(s.cost for s in steps))]
+        return self._next(k, state, way, state.scale, steps, sum(s.cost for s in steps))
 
     def _ways(self, k: int, state: State, deep: bool) -> list[Backed]:
         if state.delta is None:
             return output_ways(self.problem, deep)
-        scales = dict.fromkeys((state.scale, *error_scales(self.problem)))
+        scales = (state.scale, *error_scales(self.problem))
         given = self.given[k + 1].weight
         ways = hidden_ways(
-            self.problem, k, state.delta, state.source, tuple(scales), given, self.rate, deep,
+            self.problem, k, state.delta, state.source, scales, given, self.rate, deep,
             state.earlier,
         )  # fmt: skip
         if given is not None and given.any() and self.rate is None and self.given[k].has_weight:
@@ -137,18 +157,19 @@ class Search:
         return ways
 
     def _matches(
-        self, k: int, state: State, way: Backed, wide: bool, both: bool
+        self, k: int, state: State, way: Backed, wide: int, both: bool
     ) -> tuple[list[Match], list[Match]]:
         """Matches of both arrays; a mistake in one of them is looked for if the other fits."""
         matcher, given = self.matchers[k], self.given[k]
         single = not given.has_bias
-        biases = matcher.biases(way, state.scale, both or (wide and not single))
+        wide = max(wide, int(both))
+        biases = matcher.biases(way, state.scale, bool(wide) and not (single and not both))
         if not (biases or both) and not given.has_weight:
             return [], []
-        look = both or (wide and bool(biases))
+        look = wide if both or biases else 0
         weights = matcher.weights(way, state.scale, look)
         if not weights and biases and not single and not look:
-            weights = matcher.weights(way, state.scale, True)
+            weights = matcher.weights(way, state.scale, 1)
         if weights and not biases:
             biases = matcher.biases(way, state.scale, True)
         return weights, biases
@@ -266,7 +287,7 @@ class Search:
         self,
         k: int,
         state: State,
-        partial: list[tuple[Backed, list[Match], list[Match]]],
+        partial: list[Partial],
         deep: bool,
     ) -> list[State]:
         """One way for the weight and another one for the bias: mistakes in one array only."""
@@ -293,9 +314,7 @@ class Search:
                         new.append(found)
         return new
 
-    def _unexplained(
-        self, k: int, state: State, partial: list[tuple[Backed, list[Match], list[Match]]]
-    ) -> list[State]:
+    def _unexplained(self, k: int, state: State, partial: list[Partial]) -> list[State]:
         """Continue where nothing explains an array, or both: the rest can still be judged."""
         new: list[State] = []
         nothing = [Match(None)]

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from bpcore.truepass import Problem
 
 _EXTRA = 0.5  # the cost of each further part of a factor
+_RATES = (0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+_LEAST = 1e-9  # of a factor without a name
 _UNNAMED = 2.6
 
 
@@ -63,8 +65,15 @@ class Factors:
         if key not in self._known:
             self._known[key] = self._read(factor)
         found = self._known[key]
-        if found or evidence < 4 or not math.isfinite(factor) or factor == 0:
+        if found or evidence < 4 or not _LEAST < abs(factor) < 1 / _LEAST:
             return found
+        if self._rate is None and any(self.same(abs(factor), rate) for rate in _RATES):
+            code = "rate_applied" if factor > 0 else "update_given"
+            meaning = f"{factor:.6g}, as a learning rate may be"
+            return [
+                Reading(code, factor, meaning, 1.5),
+                Reading("factor", factor, f"{factor:.6g}", 1.5),
+            ]
         return [Reading("factor", factor, f"{factor:.6g}", _UNNAMED)]
 
     def cost(self, factor: float, evidence: int) -> float | None:

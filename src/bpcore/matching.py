@@ -50,7 +50,7 @@ class Match:
 def fit(target: np.ndarray, candidate: np.ndarray, error: np.ndarray) -> float | None:
     """Return c where target = c * candidate within abs(c) * error throughout; None if nowhere."""
     square = float((candidate * candidate).sum())
-    if square == 0 or not np.isfinite(square):
+    if square == 0 or not np.isfinite(square) or (np.abs(candidate) <= error).all():
         return None
     factor = float((target * candidate).sum()) / square
     if factor == 0 or not np.isfinite(factor):
@@ -86,9 +86,10 @@ class Matcher:
         self.problem, self.k, self.given, self.rtol = problem, k, given, rtol
         self.block, self.layer = problem.blocks[k], problem.blocks[k].layer
         self.tolerance = rtol * right.condition
+        self._penalised = bool(problem.l2 or problem.l1)
         self._large = right.weight.size * problem.n_rows > _LARGE
+        self._inputs = list(self._all_inputs())
         if given.has_weight:
-            self._inputs = list(self._all_inputs())
             self._targets = list(self._all_targets())
             self._project()
 
@@ -113,6 +114,8 @@ class Matcher:
         if k and problem.blocks[k - 1].acts:
             for act in problem.blocks[k - 1].acts:
                 yield from new(act.z, Step("input_before_activation", layer, "weight"))
+        reshaped = block.x.reshape(n_in, -1).T
+        yield from new(reshaped, Step("input_reshaped", layer, "weight"))
         yield from new(block.output, Step("own_output", layer, "weight"))
         if block.acts:
             used = "(layer's output before its activation).T @ delta"
@@ -153,7 +156,7 @@ class Matcher:
 
     def _penalties(self, given: np.ndarray, steps: tuple[Step, ...]) -> Iterator[_Target]:
         problem = self.problem
-        if not (problem.l2 or problem.l1):
+        if not self._penalised:
             yield _Target(given, None, steps)
             return
         yield _Target(given - self._penalty(), None, steps)
@@ -191,10 +194,15 @@ class Matcher:
 
     # ---- matching ------------------------------------------------------------------------------
 
-    def weights(self, way: Backed, scale: float, wide: bool) -> list[Match]:
-        """All matches of the weight's gradient; `wide`: with a mistake of its own, too."""
+    def weights(self, way: Backed, scale: float, wide: int) -> list[Match]:
+        """All matches of the weight's gradient, with up to `wide` mistakes of its own."""
         if not self.given.has_weight:
-            return [self._without(self.given.weight, self.block.x.T @ way.delta, "weight")]
+            found = [self._without(self.given.weight, self.block.x.T @ way.delta, "weight")]
+            if found[0].steps and self.given.weight is not None:
+                for own in self._inputs[1:]:
+                    if not (own.x.T @ way.delta).any():
+                        found.append(Match(None, own.steps))
+            return found
         found: list[Match] = []
         size = np.abs(way.delta)
         for i, own in enumerate(self._inputs):
@@ -204,7 +212,7 @@ class Matcher:
             for target in self._targets:
                 if target.steps and not wide and not self.given.transposed:
                     continue
-                if i and len(target.steps) > self.given.transposed:
+                if i and len(target.steps) > self.given.transposed + wide - 1:
                     continue
                 if self._large and not self._may_match(own, target, way.delta, size, scale):
                     continue
@@ -225,20 +233,19 @@ class Matcher:
         scale: float,
         steps: tuple[Step, ...],
     ) -> list[Match]:
-        value, candidate = target.value, product
-        if target.added is not None:
-            candidate = scale * product + target.added
-            error = abs(scale) * error + self.rtol * np.abs(target.added)
-        else:
-            removed = np.abs(self.given.weight) if self.problem.l2 or self.problem.l1 else 0.0
-            if np.any(removed):
-                error = error + self.rtol * (removed + np.abs(self._penalty())) / abs(scale)
-        factor = fit(value, candidate, error)
-        if factor is None:
-            return []
-        if target.added is not None:
-            factor *= scale
-        return [Match(factor, steps, int(np.count_nonzero(candidate)))]
+        evidence = int(np.count_nonzero(product))
+        if target.added is None:
+            if self._penalised:
+                size = np.abs(self.given.weight) + np.abs(self._penalty())
+                error = error + self.rtol * size / abs(scale)
+            factor = fit(target.value, product, error)
+            return [] if factor is None else [Match(factor, steps, evidence)]
+        for own in dict.fromkeys((1.0, scale)):  # what delta was scaled with before the penalty
+            size = abs(own) * error + self.rtol * np.abs(target.added)
+            factor = fit(target.value, own * product + target.added, size)
+            if factor is not None:
+                return [Match(factor * own, steps, evidence)]
+        return []
 
     def _may_match(
         self, own: _Input, target: _Target, delta: np.ndarray, size: np.ndarray, scale: float
@@ -246,14 +253,17 @@ class Matcher:
         """Whether random projections agree, which is cheap to see."""
         projected = own.projected @ delta
         error = self.tolerance * (own.spread @ size) * 4
-        if target.added is not None:
-            projected = scale * projected + self._signs @ target.added
-            error = abs(scale) * error + self.rtol * np.abs(target.added).sum(axis=0)
-        elif self.problem.l2 or self.problem.l1:
-            error = error + self.rtol * np.abs(self.given.weight).sum(axis=0) / abs(scale)
         if not projected.any():
             return False
-        return fit(target.projected, projected, error) is not None
+        if target.added is None:
+            if self._penalised:
+                error = error + self.rtol * np.abs(self.given.weight).sum(axis=0) / abs(scale)
+            return fit(target.projected, projected, error) is not None
+        added, more = self._signs @ target.added, self.rtol * np.abs(target.added).sum(axis=0)
+        return any(
+            fit(target.projected, s * projected + added, abs(s) * error + more) is not None
+            for s in dict.fromkeys((1.0, scale))
+        )
 
     def _unsummed(self, delta: np.ndarray) -> Iterator[Match]:
         """Products of rows that were not summed, where they have the gradient's shape."""
@@ -280,7 +290,7 @@ class Matcher:
         delta, given = way.delta, self.given.bias
         total = delta.sum(axis=0)
         if given is None or not given.any():
-            return [self._without(given, total, "bias")]
+            return [self._without(given, total, "bias"), *self._cancelling(given, delta)]
         found = self._bias_match(given, total, np.abs(delta).sum(axis=0), ())
         if not wide:
             return found
@@ -301,6 +311,17 @@ class Matcher:
                     if factor is not None:
                         found.append(Match(factor, (step,), given.size, given.size < 2))
         return found + list(self._bias_forms(way))
+
+    def _cancelling(self, given: np.ndarray | None, delta: np.ndarray) -> Iterator[Match]:
+        """Wrong sums that are 0 where the right one is not."""
+        n, k = delta.shape
+        size = self.tolerance * np.abs(delta).sum()
+        if given is None or not np.abs(delta.sum(axis=0)).max() > size:
+            return
+        if k > 1 and abs(delta.sum()) <= size:
+            yield Match(None, (Step("bias_all_summed", self.layer, "bias"),))
+        if n == k > 1 and np.abs(delta.sum(axis=1)).max() <= size:
+            yield Match(None, (Step("bias_wrong_axis", self.layer, "bias"),))
 
     def _bias_forms(self, way: Backed) -> Iterator[Match]:
         delta, given, layer = way.delta, self.given.bias, self.layer

@@ -42,6 +42,7 @@ _ROWS = [
     ("times_loss", "loss", "the error was also multiplied by the loss", "dL/dp", "loss * dL/dp"),
     ("swapped", "loss", "prediction and target were swapped", "p - y", "y - p"),
     ("error_missing", "loss", "the error was left out, as if dL/dp were constant", "dL/dp", "1"),
+    ("error_incomplete", "loss", "a part of the error was left out", "dL/dp, or p - y", ""),
     ("error_size", "loss", "the error lost its sign", "p - y", "|p - y|"),
     ("target_broadcast", "loss",
      "targets of shape (n,) were broadcast against predictions of shape (n, 1), so every "
@@ -90,6 +91,9 @@ _ROWS = [
     ("input_before_activation", "gradient",
      "the outer product took the layer's input before its activation", "a.T @ delta",
      "z.T @ delta"),
+    ("input_reshaped", "gradient",
+     "the outer product took the input reshaped, which mixes rows, where its transpose is meant",
+     "a.T @ delta", "a.reshape(n_in, n) @ delta"),
     ("own_output", "gradient", "the outer product took the layer's own output for its input",
      "(layer's input).T @ delta", "(layer's output).T @ delta"),
     ("other_activation", "gradient", "the outer product took another layer's values",

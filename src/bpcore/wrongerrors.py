@@ -12,14 +12,14 @@ _MOST_PAIRS = 4096  # rows, whose pairs with all targets are looked at
 _ERROR = "p - y"
 
 
-def error_scales(problem: Problem) -> tuple[float, ...]:
+def error_scales(problem: Problem) -> "tuple[float | np.ndarray, ...]":
     """By what the error that a learner has in hand may differ from the derivative of the loss."""
-    unit = 1 / float(problem.row_scale().max())
-    scales = [unit, unit / 2, 1.0, float(problem.n_rows), float(problem.n_out), 0.5]
-    if problem.loss not in ("mse", "huber", "mae"):
-        scales = [unit, 1.0, float(problem.n_rows), float(problem.n_out)]
-    unique = dict.fromkeys(scales)
-    return (*unique, *(-scale for scale in list(unique)[:2]))
+    scale = problem.row_scale()
+    unit = np.divide(1.0, scale, where=scale > 0, out=np.zeros_like(scale))
+    if problem.sample_weight is None:
+        unit = float(unit[0, 0])
+    half = () if problem.loss.startswith(("bce", "cross")) else (unit / 2, 0.5)
+    return (unit, 1.0, float(problem.n_rows), float(problem.n_out), *half, -unit, -1.0)
 
 
 def output_ways(problem: Problem, deep: bool) -> list[Backed]:
@@ -48,7 +48,12 @@ def output_ways(problem: Problem, deep: bool) -> list[Backed]:
         signed = [way for way in found if len(way.steps) == 1 and _keeps_rows(way)]
         for way in signed:
             found += _rows(problem, way)
-    return [way for way in found if np.isfinite(way.delta).all()]
+    found = [way for way in found if np.isfinite(way.delta).all()]
+    for way in found:  # what is but rounding, as softmax's answer to a constant, is 0
+        size = 0.0 if way.source is None else np.abs(way.source).max()
+        if np.abs(way.delta).max() <= 1e-13 * size:
+            way.delta = np.zeros_like(way.delta)
+    return found
 
 
 def _keeps_rows(way: Backed) -> bool:
@@ -78,7 +83,7 @@ def _without_last_derivative(problem: Problem, error: np.ndarray) -> np.ndarray:
 
 
 def _ways_of_right_error(
-    problem: Problem, slope: np.ndarray, scales: tuple[float, ...]
+    problem: Problem, slope: np.ndarray, scales: "tuple[float | np.ndarray, ...]"
 ) -> Iterator[Backed]:
     last = len(problem.blocks) - 1
     wrong = ways_back(problem, last, slope, scales)
@@ -127,6 +132,11 @@ def _wrong_errors(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
     yield scale * ones, Step("error_missing", layer, cost=1.1), True
     error = p - t if problem.fused else slope
     yield scale * np.abs(error), Step("error_size", layer), False
+    incomplete = {"p": p, "y": t, "(p - y) y": (p - t) * t}
+    if problem.loss == "bce":
+        incomplete["(1 - y) / (1 - p)"] = (1 - t) / (1 - p)
+    for used, part in incomplete.items():
+        yield scale * part, Step("error_incomplete", layer, used=used, cost=1.05), True
     if problem.loss not in ("mse", "mae", "huber"):
         with np.errstate(all="ignore"):
             yield scale * _slope(problem, t, p), Step("swapped", layer), False

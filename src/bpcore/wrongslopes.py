@@ -46,7 +46,9 @@ class Backed:
         return sum(step.cost for step in self.steps)
 
 
-def ways_back(problem: Problem, k: int, d: np.ndarray, scales: tuple[float, ...]) -> list[Backed]:
+def ways_back(
+    problem: Problem, k: int, d: np.ndarray, scales: "tuple[float | np.ndarray, ...]"
+) -> list[Backed]:
     """All ways back through the activations of block k: the right one first.
 
     `d` is the gradient at the block's output. `scales` are the constants by which the learner's
@@ -74,7 +76,7 @@ def _without_activation(block: Block, d: np.ndarray) -> Iterator[Backed]:
 
 
 def _wrong(
-    problem: Problem, k: int, act: Act, d: np.ndarray, scales: tuple[float, ...]
+    problem: Problem, k: int, act: Act, d: np.ndarray, scales: "tuple[float | np.ndarray, ...]"
 ) -> Iterator[tuple[np.ndarray, Step]]:
     """Every wrong gradient at an activation's input for the gradient d at its output."""
     if act.function.kernel == "softmax":
@@ -210,20 +212,20 @@ def _partial_slopes(
 
 
 def _at_error(
-    act: Act, d: np.ndarray, scales: tuple[float, ...]
+    act: Act, d: np.ndarray, scales: "tuple[float | np.ndarray, ...]"
 ) -> Iterator[tuple[np.ndarray, Step]]:
     """The derivative taken at the gradient that comes back."""
     f = act.function
     formula = _OUTPUT_FORMULAS.get(f.kernel)
     step = Step("derivative_at_error", act.layer)
-    for i, scale in enumerate(scales):
+    for i, scale in enumerate(scales):  # the size matters, save for rectifiers
         own = step._replace(cost=1.0 + 0.02 * i)
         yield d * f.slope(scale * d), own
         if formula is not None:
             used = formula[0].format("error")
             yield d * formula[1](scale * d, f.parameter), own._replace(used=used)
         if f.kernel in ("relu", "leaky_relu"):  # the size does not matter, the sign might
-            yield d * f.slope(-d), own._replace(cost=1.1)
+            yield d * f.slope(-d), own._replace(cost=1.1, used="f'(-error)")
             yield np.where(d > 0, d, 0.0), own._replace(cost=1.05, used="error > 0")
             return
 

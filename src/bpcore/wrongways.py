@@ -16,7 +16,7 @@ def hidden_ways(
     k: int,
     delta: np.ndarray,
     source: np.ndarray | None,
-    scales: tuple[float, ...],
+    scales: "tuple[float | np.ndarray, ...]",
     given: np.ndarray | None,
     rate: float | None,
     deep: bool,
