@@ -395,3 +395,36 @@ def test_large_network_is_quick_enough():
     gradient = net.loss_and_gradient(X, y)[1]
     (mistake,) = explain_gradients(net, X, y, gradient * 32).mistakes
     assert mistake.code == "sum_for_mean"
+
+
+def test_broadcast_targets_give_a_column_for_each():
+    X, y = randn(7, 3), np.random.default_rng(0).uniform(size=7)
+    W, b = randn(3, 1), randn(1)
+    net = bpcore.Network([dense(W, b), bpcore.Sigmoid()])
+    p = sigmoid(X @ W + b)
+    delta = 2 * (p - y) / 7 * p * (1 - p)  # (7, 7)
+    found = explain_gradients(net, X, y, [X.T @ delta, delta.sum(axis=0)])
+    assert codes(found) == ["target_broadcast"]
+    with pytest.raises(ShapeError, match="broadcast against"):
+        explain_gradients(net, X, y, [randn(3, 7, seed=5), delta.sum(axis=0)])
+
+
+def test_all_layers_updated_before_the_way_back():
+    net = bpcore.mlp([4, 5, 6, 3], hidden="tanh", rng=0)
+    X, y = randn(9, 4), randn(9, 3, seed=1)
+    W1, b1, W2, b2, W3, b3 = (a.copy() for a in net.parameter_arrays().values())
+    a1 = np.tanh(X @ W1 + b1)
+    a2 = np.tanh(a1 @ W2 + b2)
+    d3 = 2 * (a2 @ W3 + b3 - y) / 27
+    dW3 = a2.T @ d3
+    for rate in (0.1, 0.0371):
+        d2 = d3 @ (W3 - rate * dW3).T * (1 - a2**2)
+        dW2 = a1.T @ d2
+        d1 = d2 @ (W2 - rate * dW2).T * (1 - a1**2)
+        found = explain_gradients(
+            net, X, y, [X.T @ d1, d1.sum(axis=0), dW2, d2.sum(axis=0), dW3, d3.sum(axis=0)]
+        )
+        assert [(m.code, m.layer) for m in found.mistakes] == [
+            ("updated_weights", 4),
+            ("updated_weights", 2),
+        ]

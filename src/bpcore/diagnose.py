@@ -235,7 +235,7 @@ def _search(
     rate: float | None,
 ) -> list[History]:
     factors = Factors(problem, rate, 3 * rtol)
-    by_layer = given.by_layer(net)
+    by_layer = given.by_layer(net, right)
     histories = Search(problem, by_layer, right, factors, rtol, rate).run()
     best = histories[0][0] if histories else np.inf
     if best < _SIMPLE or net.parameters.size > _LARGE:

@@ -6,6 +6,8 @@ import numpy as np
 
 from bpcore.suspects import Mistake
 
+_LITTLE = 1e-4
+
 
 class ArrayVerdict:
     """The verdict on one array.
@@ -61,6 +63,11 @@ class ArrayVerdict:
             self.note = f"right but for {count} of {given.size} entries that are 0"
         elif np.all(np.abs(right[wrong]) <= error[wrong]):
             self.note = f"right but for {count} of {given.size} entries that should be 0"
+        elif self.error < _LITTLE:
+            self.note = (
+                "so little that it may be finite differences, lower precision, or a small number "
+                "added where it does not belong"
+            )
         elif count < given.size:
             self.note = f"{count} of {given.size} entries are wrong"
 

@@ -10,9 +10,13 @@ from bpcore.checks import as_array
 from bpcore.errors import ShapeError
 from bpcore.layers import Dense
 from bpcore.matching import Given
+from bpcore.truepass import Right
 
 if TYPE_CHECKING:
     from bpcore.network import Network
+
+_NOISE = {4: 2e-6, 8: 1e-14}
+"""By the size of a number: less of what was added up is rounding."""
 
 
 class GivenArrays:
@@ -40,6 +44,7 @@ class GivenArrays:
         self.arrays: dict[str, np.ndarray | None] = {}
         self.fitted: dict[str, np.ndarray | None] = {}
         self._n_rows = len(X)
+        self._last = list(parameters)[-2:]
         for name, value in _by_name(gradients, parameters).items():
             array = None if value is None else self._read(value, name)
             self.arrays[name] = array
@@ -62,6 +67,9 @@ class GivenArrays:
         squeezed = tuple(size for size in array.shape if size != 1)
         if array.size == parameter.size and squeezed == tuple(s for s in shape if s != 1):
             return array.reshape(shape)
+        if name in self._last and array.shape == (*shape[:-1], self._n_rows) and shape[-1] == 1:
+            self.broadcast.add(name)  # one column for each target, which are to be summed
+            return array.sum(axis=-1, keepdims=True)
         try:
             fitted = np.broadcast_to(array, shape)
         except ValueError:
@@ -73,7 +81,7 @@ class GivenArrays:
         hint = ""
         if len(shape) == 1 and array.shape == (self._n_rows, *shape):
             hint = ": is it still to be summed over the rows?"
-        elif len(shape) == 2 and array.shape == (shape[0], self._n_rows):
+        elif array.shape == (*shape[:-1], self._n_rows) and shape[-1] == 1:
             hint = (
                 ", one column for each row: were targets of shape (n,) broadcast against "
                 "predictions of shape (n, 1)?"
@@ -82,9 +90,9 @@ class GivenArrays:
             hint = ": is it still to be summed over the rows?"
         raise ShapeError(f"the gradient of {name} has shape {array.shape}, expected {shape}{hint}")
 
-    def by_layer(self, net: "Network") -> list[Given]:
-        """What was given for each dense layer."""
-        found = []
+    def by_layer(self, net: "Network", right: list[Right]) -> list[Given]:
+        """What was given for each dense layer; what is but rounding is 0."""
+        found: list[Given] = []
         for name, layer in zip(net.names, net.layers, strict=True):
             if isinstance(layer, Dense):
                 key = f"{name}.weight"
@@ -104,6 +112,13 @@ def _finite(array: np.ndarray | None) -> np.ndarray | None:
     if array is None or np.isfinite(array).all():
         return array
     return np.full(array.shape, np.nan)
+
+
+def _heard(array: np.ndarray | None, size: np.ndarray, itemsize: int) -> np.ndarray | None:
+    """An array, or zeros if it is less than the rounding of what was added up."""
+    if array is None or np.abs(array).max(initial=0.0) > _NOISE[max(itemsize, 4)] * size.max():
+        return array
+    return np.zeros_like(array)
 
 
 def _call(gradients: Any, net: "Network", X: Any, y: Any) -> Any:
