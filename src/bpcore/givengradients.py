@@ -98,7 +98,10 @@ class GivenArrays:
                 key = f"{name}.weight"
                 bias = self.fitted.get(f"{name}.bias")
                 moved = key in self.transposed
-                found.append(Given(_finite(self.fitted[key]), _finite(bias), layer.has_bias, moved))
+                size = right[len(found)]
+                weight = _heard(_finite(self.fitted[key]), size.weight_size, self.itemsize)
+                bias = _heard(_finite(bias), size.bias_size, self.itemsize)
+                found.append(Given(weight, bias, layer.has_bias, moved))
         return found
 
     def refuse_broadcast(self, explained: set[str], parameters: dict[str, np.ndarray]) -> None:
