@@ -119,9 +119,9 @@ def _finite(array: np.ndarray | None) -> np.ndarray | None:
 
 def _heard(array: np.ndarray | None, size: np.ndarray, itemsize: int) -> np.ndarray | None:
     """An array, or zeros if it is less than the rounding of what was added up."""
-    if array is None or np.abs(array).max(initial=0.0) > _NOISE[max(itemsize, 4)] * size.max():
-        return array
-    return np.zeros_like(array)
+    if array is not None and np.abs(array).max() <= _NOISE[max(itemsize, 4)] * size.max():
+        return np.zeros_like(array)
+    return array
 
 
 def _call(gradients: Any, net: "Network", X: Any, y: Any) -> Any:
