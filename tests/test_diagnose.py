@@ -192,6 +192,15 @@ def test_p3_last_prediction_with_all_targets():
     assert codes(found) == ["one_prediction"]
 
 
+def test_p3_sigmoid_without_brackets():
+    X, y, W, b = randn(9, 3), np.arange(9.0) % 2, randn(3, 1, seed=1), randn(1, seed=2)
+    net = bpcore.Network([dense(W, b), bpcore.Sigmoid()])
+    p = 1 / 1 + np.exp(-(X @ W + b))
+    delta = 2 * (p - y[:, None]) / 9 * p * (1 - p)
+    found = explain_gradients(net, X, y, [X.T @ delta, delta.sum(axis=0)])
+    assert codes(found) == ["other_forward"] and "brackets" in str(found)
+
+
 X4 = np.array([[4, 500, 6], [4, 550, 5.5], [2, 200, 3.5], [2, 250, 4]])
 Y4 = np.array([1.0, 1, 0, 0])
 
@@ -371,7 +380,8 @@ def test_zero_gradients_of_dead_units_are_right():
     net = bpcore.mlp([4, 5, 3], rng=0)
     net.layers[0].bias[...] = -1000
     X, y = randn(7, 4), randn(7, 3, seed=1)
-    assert explain_gradients(net, X, y, net.loss_and_gradient(X, y)[1]).ok
+    explanation = explain_gradients(net, X, y, net.loss_and_gradient(X, y)[1])
+    assert explanation.ok and "dead" in str(explanation)
 
 
 def test_named_layers_and_texts(small):

@@ -273,8 +273,25 @@ def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Pr
                 used = "" if name == "identity" else f"{name}(z)"
                 step = Step(code, act.layer, used=used, cost=1.3)
                 yield step, _run_again(net, problem, k, i, other)
+            if kernel == "sigmoid":
+                used = "1/1 + exp(-z), its brackets missing"
+                step = Step("other_forward", act.layer, used=used, cost=1.3)
+                yield step, _run_again(net, problem, k, i, _NoBrackets("sigmoid"))
         if block.bias is not None and block.bias.any():
             yield Step("bias_left_out", block.layer, cost=1.3), _run_again(net, problem, k, None)
+
+
+class _NoBrackets(Elementwise):
+    """1/1 + exp(-z), which is not the logistic function, and s(1 - s) of it."""
+
+    def value(self, x: np.ndarray) -> np.ndarray:
+        """Return 1/1 + exp(-x)."""
+        return 1 + np.exp(-x)
+
+    def slope(self, x: np.ndarray) -> np.ndarray:
+        """Return what would be the derivative of the logistic function."""
+        s = self.value(x)
+        return s * (1 - s)
 
 
 def _run_again(

@@ -37,7 +37,10 @@ class ArrayVerdict:
         if not np.isfinite(given).all():
             self.verdict = "not finite"
             unfit = int(np.count_nonzero(~np.isfinite(given)))
-            self.note = f"{unfit} of {given.size} entries are not finite"
+            self.note = (
+                f"{unfit} of {given.size} entries are not finite (did exp overflow, or was 0 "
+                "divided by 0?)"
+            )
             return
         off = np.abs(given - right)
         self.verdict = "right" if (off <= error).all() else "wrong"
@@ -54,6 +57,8 @@ class ArrayVerdict:
             self.ratio = product / square
             self.correlation = product / float(np.sqrt(square) * np.sqrt(own))
         if self.ok:
+            if not right.any():
+                self.note = "0 everywhere, as it should be: dead or saturated units?"
             return
         wrong = np.abs(given - right) > error
         count = int(np.count_nonzero(wrong))
