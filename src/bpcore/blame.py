@@ -224,43 +224,46 @@ class Search:
             return None
         known = weight.factor is not None and bias.factor is not None
         if all(off) and known and self.factors.same(*ratios):
-            step = self._factor_step(ratios[0], weight.evidence + bias.evidence, layer, None)
-            return None if step is None else [step._replace(cost=step.cost + 0.02)]
-        steps = []
+            both = self._factor_steps(ratios[0], weight.evidence + bias.evidence, layer, None)
+            return [step._replace(cost=step.cost + 0.02) for step in both] or None
+        steps: list[Step] = []
         for name, match, ratio, wrong in zip(
             ("weight", "bias"), (weight, bias), ratios, off, strict=True
         ):
             if wrong:
-                step = self._factor_step(ratio, match.evidence, layer, name)
-                if step is None:
+                found = self._factor_steps(ratio, match.evidence, layer, name)
+                if not found:
                     return None
-                steps.append(step)
+                steps += found
         return steps
 
     def _scale_steps(
         self, factor: float, evidence: int, layer: int, way: Backed
     ) -> list[tuple[float, list[Step]]]:
         """A factor on everything from here on; the mistakes that fix no scale allow some."""
-        step = self._factor_step(factor, evidence, layer, None)
-        if step is None:
+        steps = self._factor_steps(factor, evidence, layer, None)
+        if not steps:
             return []
-        plain = [(step.cost, [step])]
-        if not way.loose or step.code in ("rate_applied", "update_given") or step.cost > 2.5:
-            return plain
-        if factor > 0 and step.cost <= 2.0:
-            return [(0.1, []), (0.3, [step])]
-        if factor < 0 and step.code != "sign":
-            sign = step._replace(code="sign", factor=-1.0, meaning="-1", cost=1.0)
-            return [(1.1, [sign]), (1.3, [step])]
-        return plain
+        cost = sum(step.cost for step in steps)
+        rate = any(step.code in ("rate_applied", "update_given") for step in steps)
+        if not way.loose or rate or steps[-1].code == "sign" or cost > 2.5:
+            return [(cost, steps)]
+        signs = steps[:-1]
+        return [(0.1 + len(signs), signs), (0.3 + len(signs), steps)]
 
-    def _factor_step(
+    def _factor_steps(
         self, factor: float, evidence: int, layer: int, parameter: str | None
-    ) -> Step | None:
+    ) -> list[Step]:
+        """A factor as mistakes, the sign apart; none if the factor means nothing."""
         found = self.factors.readings(factor, evidence)
         if not found:
-            return None
-        return factor_step(found[0], layer, parameter, self.problem)
+            return []
+        whole = found[0].code in ("sign", "update_given")
+        if factor > 0 or whole:
+            return [factor_step(found[0], layer, parameter, self.problem)]
+        size = self.factors.readings(-factor, evidence)[0]
+        sign = Step("sign", layer, parameter, "", -1.0, "-1", found[0].cost - size.cost)
+        return [sign, factor_step(size, layer, parameter, self.problem)]
 
     def _next(
         self,

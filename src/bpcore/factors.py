@@ -76,13 +76,6 @@ class Factors:
             ]
         return [Reading("factor", factor, f"{factor:.6g}", _UNNAMED)]
 
-    def cost(self, factor: float, evidence: int) -> float | None:
-        """The cost of the cheapest reading; 0 for the factor 1, None if it means nothing."""
-        if self.same(factor, 1.0):
-            return 0.0
-        found = self.readings(factor, evidence)
-        return found[0].cost if found else None
-
     def _read(self, factor: float) -> list[Reading]:
         readings = []
         for value, made in self._table:
