@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore.blame import History, Search
+from bpcore.blame import History, Search, factor_step
 from bpcore.checks import FLOAT64, as_matrix, as_sample_weight, finite_positive
 from bpcore.errors import ShapeError
 from bpcore.explanation import Account, ArrayVerdict, Explanation
@@ -353,11 +353,9 @@ def _readings(
     for i, step in enumerate(steps):
         others: list[Step] = []
         if step.factor is not None and step.meaning:
-            others = [
-                Step(r.code, step.layer, step.parameter, "", r.value, r.meaning)
-                for r in factors.readings(step.factor, 1)
-                if (r.code, r.meaning) != (step.code, step.meaning)
-            ]
+            readings = factors.readings(step.factor, 1)
+            others = [factor_step(r, step.layer, step.parameter, problem) for r in readings]
+            others = [o for o in others if (o.code, o.meaning) != (step.code, step.meaning)]
         symmetric = problem.fused or problem.loss in ("mse", "mae", "huber")
         if step.code == "sign" and step.layer == problem.blocks[-1].last_layer and symmetric:
             others.append(Step("swapped", step.layer))

@@ -99,7 +99,7 @@ class Factors:
         parts = {name: power for name, power in made.items() if power}
         if "rate" in parts:
             rest = {name: power for name, power in parts.items() if name != "rate"}
-            return [("update_given" if negative else "rate_applied", 1.0, _size(rest) * _EXTRA)]
+            return [("update_given" if negative else "rate_applied", 0.9, _size(rest) * _EXTRA)]
         sign = _EXTRA if negative and parts else 0.0
         if not parts:
             return [("sign", 1.0, 0.0)]

@@ -145,9 +145,9 @@ class Matcher:
             if given.shape[0] == given.shape[1] > 1:
                 yield from self._penalties(given.T, moved)
         n_in, n_out = given.shape
-        if min(n_in, n_out) > 1 and n_in != n_out:
+        if min(n_in, n_out) > 1 and n_in != n_out and not self.given.transposed:
             other = (Step("gradient_reordered", self.layer, "weight"),)
-            flat = (given.T if self.given.transposed else given).ravel()
+            flat = given.ravel()
             yield _Target(flat.reshape(n_out, n_in).T - self._penalty(), None, other)
 
     def _penalty(self, l2: float = 1.0, l1: float = 1.0) -> np.ndarray:

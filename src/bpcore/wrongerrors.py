@@ -86,11 +86,17 @@ def _ways_of_right_error(
     problem: Problem, slope: np.ndarray, scales: "tuple[float | np.ndarray, ...]"
 ) -> Iterator[Backed]:
     last = len(problem.blocks) - 1
-    wrong = ways_back(problem, last, slope, scales)
+    wrong = ways_back(problem, last, slope, scales)[1:]
+    acts = problem.blocks[-1].acts
+    squashed = bool(acts) and acts[-1].function.kernel in ("sigmoid", "softmax")
+    for way in wrong:
+        if problem.fused and way.steps[0].code == "derivative_twice":  # rather one too many
+            way.steps = (way.steps[0]._replace(cost=1.05),)
+        # p - y, as if this loss cancelled the derivative too: with or without a 2
+        way.loose = squashed and problem.loss == "mse" and way.steps[0].code == "derivative_missing"
+        yield way
     if not problem.fused:
-        yield from wrong[1:]
         return
-    yield from wrong[1:]
     layer = problem.blocks[-1].acts[-1].layer
     p, t = problem.prediction, problem.target
     total = t.sum(axis=1, keepdims=True) if problem.loss == "cross_entropy" else 1.0
@@ -191,6 +197,10 @@ def _other_losses(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
             slope_of("cross_entropy", 0.0, p, t),
         )
     right = p - t if problem.fused else _slope(problem, p, t)
+    acts = problem.blocks[-1].acts
+    if acts and not problem.fused:  # these cancel the derivative: it is told as left out
+        cancelled = {"sigmoid": "bce", "softmax": "cross_entropy"}
+        formulas.pop(cancelled.get(acts[-1].function.kernel, ""), None)
     for name, (text, error) in formulas.items():
         if name != problem.loss and not _parallel(error, right):
             yield scale * error, Step("other_loss", layer, used=text), True
