@@ -178,6 +178,14 @@ def test_p3_stale_layer_and_no_factor_two():
     assert [m.factor for m in found.mistakes if m.code == "factor"] == [0.5]
 
 
+def test_everything_stale(small):
+    net, X, y, _ = small
+    older = randn(7, 4, seed=3)
+    gradient = net.loss_and_gradient(older, y)[1]
+    found = explain_gradients(net, X, y, gradient, previous_X=older)
+    assert codes(found) == ["stale_forward"] and "all values" in str(found)
+
+
 def test_p3_last_prediction_with_all_targets():
     net, X, y, (W1, W2, W3), (b1, b2, b3) = p3()
     a1 = relu(X @ W1 + b1)

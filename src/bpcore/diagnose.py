@@ -255,6 +255,10 @@ def _search(
 
 def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Problem]]:
     """The same batch through networks in which one step of the forward pass is another one."""
+    if problem.previous is not None:
+        used = "all values of the batch before"
+        step = Step("stale_forward", problem.blocks[0].layer, used=used)
+        yield step, replace(problem, blocks=problem.previous, X=problem.previous[0].x)
     for k, block in enumerate(problem.blocks):
         for i, act in enumerate(block.acts):
             if problem.previous is not None:
