@@ -138,7 +138,9 @@ def _wrong_errors(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
     yield scale * ones, Step("error_missing", layer, cost=1.1), True
     error = p - t if problem.fused else slope
     yield scale * np.abs(error), Step("error_size", layer), False
-    incomplete = {"p": p, "y": t, "(p - y) y": (p - t) * t}
+    incomplete = {"p": p, "y": t}
+    if "cross_entropy" in problem.loss:
+        incomplete["(p - y) y, the right class only"] = (p - t) * t
     if problem.loss == "bce":
         incomplete["(1 - y) / (1 - p)"] = (1 - t) / (1 - p)
     for used, part in incomplete.items():
