@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
-import seeded_mistakes
-from seeded_mistakes import CODES, make, verdict
+from seeded_mistakes import CODES, float32_gradients, make, right_case, verdict
 
 import bpcore
 from bpcore import DTypeError, ShapeError, explain_gradients
@@ -65,26 +63,6 @@ def test_the_table_in_the_docs():
 
 
 # ---------------------------------------------------------------- right gradients
-
-
-def right_case(rng):
-    depth = int(rng.integers(1, 5))
-    hidden = str(rng.choice(seeded_mistakes.SMOOTH + seeded_mistakes.KINKED))
-    settings = {"reduction": str(rng.choice(reference.REDUCTIONS))}
-    if rng.random() < 0.3:
-        settings |= {"l2": 0.01, "l1": 0.02}
-    net = seeded_mistakes.network(rng, depth, hidden=hidden, **settings)
-    n = int(rng.choice([1, 2, 7, 32, 100]))
-    X, y, w = seeded_mistakes.batch(rng, net, n, rng.random() < 0.3)
-    return seeded_mistakes.Case(net, X, y, w, (), None, None)
-
-
-def float32_gradients(case):
-    """A float32 network, and the gradients that it computes itself."""
-    net = case.network("float32")
-    X, y = case.X.astype("f4"), case.y.astype("f4")
-    net.loss_and_gradient(X, y, sample_weight=case.w)
-    return net, X, y, [g.copy() for g in net.gradient_arrays().values()]
 
 
 def test_right_gradients_are_right():

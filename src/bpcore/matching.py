@@ -149,6 +149,9 @@ class Matcher:
             other = (Step("gradient_reordered", self.layer, "weight"),)
             flat = given.ravel()
             yield _Target(flat.reshape(n_out, n_in).T - self._penalty(), None, other)
+            if self._penalised:
+                flat = (given - self._penalty()).ravel()
+                yield _Target(flat.reshape(n_out, n_in).T, None, other)
 
     def _penalty(self, l2: float = 1.0, l1: float = 1.0) -> np.ndarray:
         weight = self.block.weight
@@ -318,6 +321,9 @@ class Matcher:
         size = self.tolerance * np.abs(delta).sum()
         if given is None or not np.abs(delta.sum(axis=0)).max() > size:
             return
+        for row, name in ((0, "delta[0]"), (n - 1, "delta[-1]")):
+            if not delta[row].any():
+                yield Match(None, (Step("bias_row", self.layer, "bias", name),))
         if k > 1 and abs(delta.sum()) <= size:
             yield Match(None, (Step("bias_all_summed", self.layer, "bias"),))
         if n == k > 1 and np.abs(delta.sum(axis=1)).max() <= size:

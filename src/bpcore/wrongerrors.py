@@ -10,6 +10,10 @@ from bpcore.wrongslopes import Backed, ways_back
 
 _MOST_PAIRS = 4096  # rows, whose pairs with all targets are looked at
 _ERROR = "p - y"
+# Where the loss cancels the last derivative, these are told of p - y, not of dL/dp.
+_OF_ERROR = {"weights_ignored", "weights_twice", "error_size", "one_prediction"} | {
+    *("target_broadcast", "error_before_activation", "times_loss")
+}
 
 
 def error_scales(problem: Problem) -> "tuple[float | np.ndarray, ...]":
@@ -41,6 +45,9 @@ def output_ways(problem: Problem, deep: bool) -> list[Backed]:
             ways = ways_back(problem, last, error, scales)[: len(forms)]
         if problem.fused:
             direct = _without_last_derivative(problem, error)
+            if step.code in _OF_ERROR:  # then a derivative is one too many
+                extra = Step("derivative_extra", step.layer)
+                ways = [Backed(w.delta, (extra, *w.steps), error) for w in ways if deep]
             ways = [Backed(direct, (), error), *_costlier(ways, 0.1)]
         for way in ways:
             found.append(Backed(way.delta, (step, *way.steps), error, loose))
