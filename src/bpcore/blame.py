@@ -210,7 +210,9 @@ class Search:
         options: list[tuple[float, list[Step]]] = [(0.0, [])]
         if not self.factors.same(changed, 1.0):
             place = block.last_layer
-            options = self._scale_steps(changed, weight.evidence + bias.evidence, place, way)
+            shared = [m for m in (weight, bias) if m.factor and self.factors.same(m.factor, scale)]
+            evidence = sum(match.evidence for match in shared)
+            options = self._scale_steps(changed, evidence, place, way)
         for more, steps in options:
             yield cost + more, (*way.steps, *steps, *weight.steps, *bias.steps, *in_arrays)
 

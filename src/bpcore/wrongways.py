@@ -55,7 +55,7 @@ def _starts(
 ) -> Iterator[tuple[np.ndarray, Step | None]]:
     above = problem.blocks[k + 1]
     yield delta, None
-    if source is not None and source is not delta and above.acts:
+    if source is not None and source is not delta:
         yield source, Step("error_passed_back", above.last_layer)
     for layer, other in earlier:
         if other.shape == delta.shape:
