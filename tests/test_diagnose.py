@@ -12,7 +12,7 @@ import bpcore
 from bpcore import DTypeError, ShapeError, explain_gradients
 from bpcore.suspects import SUSPECTS
 
-RIGHT = 60
+RIGHT = 50
 PAIRS = [
     ("delta_factor", "bias_row"),
     ("loss_value", "formula_at_input"),
@@ -31,8 +31,8 @@ def cases_of(names, count, seed, tries=200):
 
 @pytest.mark.parametrize("name", CODES)
 def test_names_the_mistake(name):
-    cases = cases_of([name], 3, 1)
-    assert len(cases) == 3
+    cases = cases_of([name], 2, 1)
+    assert len(cases) == 2
     for case in cases:
         explanation = case.explain()
         assert verdict(case, explanation) in ("exact", "ambiguous"), (case.mistakes, explanation)

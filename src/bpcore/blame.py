@@ -14,7 +14,7 @@ import numpy as np
 from bpcore.factors import Factors, Reading
 from bpcore.matching import Given, Match, Matcher
 from bpcore.suspects import Step
-from bpcore.truepass import Problem, Right
+from bpcore.truepass import Problem, Right, output_delta
 from bpcore.wrongerrors import error_scales, output_ways
 from bpcore.wrongslopes import Backed
 from bpcore.wrongways import hidden_ways, solve_rate
@@ -139,6 +139,9 @@ class Search:
 
     def _ways(self, k: int, state: State, deep: bool) -> list[Backed]:
         if state.delta is None:
+            if self.strict:  # another forward pass is mistake enough
+                right = output_delta(self.problem)
+                return [Backed(right, (), right)]
             return output_ways(self.problem, deep)
         scales = (state.scale, *error_scales(self.problem))
         given = self.given[k + 1].weight

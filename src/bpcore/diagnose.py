@@ -41,6 +41,7 @@ _TIE = 0.35  # explanations that cost so little more are told as alternatives
 _MOST_TOLD = 6
 _SIMPLE = 3.8  # from here on a wrong forward pass may be the simpler explanation
 _LARGE = 20_000  # parameters, from which other forward passes would take too long
+_ROUNDING = {4: 1e-5, 8: 2e-14}  # some eighty roundings of a number near 1
 _DEFAULT = {"leaky_relu": 0.01, "elu": 1.0}
 
 
@@ -116,13 +117,13 @@ def explain_gradients(
     if learning_rate is not None:
         learning_rate = finite_positive(learning_rate, "learning_rate")
     given = GivenArrays(net, gradients, problem.X, y)
-    rtol = TOLERANCE[4 if min(given.itemsize, net.dtype.itemsize) <= 4 else 8]
+    itemsize = 4 if min(given.itemsize, net.dtype.itemsize) <= 4 else 8
+    problem.rtol, problem.rounding = TOLERANCE[itemsize], _ROUNDING[itemsize]
+    rtol = problem.rtol
     with np.errstate(all="ignore"):
         right = right_gradients(problem)
-        arrays = _verdicts(net, given, right, rtol)
+        arrays = _verdicts(net, problem, given, right)
         order = _from_output(net)
-        if not all(verdict.ok for verdict in arrays.values()) and net.dtype.itemsize == 4:
-            arrays = _forgive_rounding(net, given, right, rtol, arrays, problem)
         explanation = Explanation(arrays, order=order)
         moved = given.transposed | given.broadcast
         if explanation.ok and not moved:
@@ -189,40 +190,29 @@ def _from_output(net: "Network") -> list[str]:
 
 
 def _verdicts(
-    net: "Network", given: GivenArrays, right: list[Right], rtol: float
+    net: "Network", problem: Problem, given: GivenArrays, right: list[Right]
 ) -> dict[str, ArrayVerdict]:
-    sizes = [(r.weight, r.weight_size) for r in right], [(r.bias, r.bias_size) for r in right]
-    wanted = {"weight": iter(sizes[0]), "bias": iter(s for s in sizes[1] if s[0] is not None)}
-    arrays = {}
-    for name in net.parameter_arrays():
-        value, size = next(wanted[name.rpartition(".")[2]])
-        error = rtol * size + np.finfo(float).tiny
-        arrays[name] = ArrayVerdict(name, given.fitted[name], value, error)
-    return arrays
-
-
-def _forgive_rounding(
-    net: "Network",
-    given: GivenArrays,
-    right: list[Right],
-    rtol: float,
-    arrays: dict[str, ArrayVerdict],
-    problem: Problem,
-) -> dict[str, ArrayVerdict]:
-    """Judge by a float32 pass where a kink lies between its roundings and the exact values."""
+    """Compare every array with the right one."""
+    parts = []
+    for block in right:
+        errors = block.errors(problem)
+        parts.append((block.weight, errors[0]))
+        if block.bias is not None:
+            parts.append((block.bias, errors[1]))
+    wanted = dict(zip(net.parameter_arrays(), parts, strict=True))
+    arrays = {
+        name: ArrayVerdict(name, given.fitted[name], value, error)
+        for name, (value, error) in wanted.items()
+    }
+    if net.dtype.itemsize == 8 or all(verdict.ok for verdict in arrays.values()):
+        return arrays
+    # A float32 network clips earlier, and may lie on the other side of a kink.
     copy = net.astype(net.dtype)
     copy.loss_and_gradient(problem.X, problem.target, sample_weight=problem.sample_weight)
-    for (name, own), size in zip(
-        copy.gradient_arrays().items(),
-        [s for r in right for s in (r.weight_size, r.bias_size if r.bias is not None else None)
-         if s is not None],
-        strict=True,
-    ):  # fmt: skip
-        if not arrays[name].ok:
-            error = rtol * size + np.finfo(float).tiny
-            verdict = ArrayVerdict(name, given.fitted[name], own.astype(float), error)
-            if verdict.ok:
-                arrays[name] = verdict
+    for name, own in copy.gradient_arrays().items():
+        verdict = ArrayVerdict(name, given.fitted[name], own.astype(float), wanted[name][1])
+        if verdict.ok:
+            arrays[name] = verdict
     return arrays
 
 

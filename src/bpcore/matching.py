@@ -86,6 +86,10 @@ class Matcher:
         self.problem, self.k, self.given, self.rtol = problem, k, given, rtol
         self.block, self.layer = problem.blocks[k], problem.blocks[k].layer
         self.tolerance = rtol * right.condition
+        self._floors = [
+            problem.rounding * min(size.max(), 100 * np.median(size)) + np.finfo(float).tiny
+            for size in (right.weight_size, right.bias_size)
+        ]
         self._penalised = bool(problem.l2 or problem.l1)
         self._large = right.weight.size * problem.n_rows > _LARGE
         self._inputs = list(self._all_inputs())
@@ -221,7 +225,7 @@ class Matcher:
                     continue
                 if product is None:
                     product = own.x.T @ way.delta
-                    error = self.tolerance * (np.abs(own.x).T @ size) + np.finfo(float).tiny
+                    error = self.tolerance * (np.abs(own.x).T @ size) + self._floors[0]
                 steps = (*own.steps, *target.steps)
                 found += self._weight_match(target, product, error, scale, steps)
         if wide and self.problem.n_rows == self.block.x.shape[1]:
@@ -368,7 +372,7 @@ class Matcher:
     def _bias_match(
         self, given: np.ndarray, candidate: np.ndarray, size: np.ndarray, steps: tuple[Step, ...]
     ) -> list[Match]:
-        factor = fit(given, candidate, self.tolerance * size + np.finfo(float).tiny)
+        factor = fit(given, candidate, self.tolerance * size + self._floors[1])
         if factor is None:
             return []
         return [Match(factor, steps, int(np.count_nonzero(candidate)))]

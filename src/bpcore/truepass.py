@@ -166,6 +166,10 @@ class Problem:
     l1: float = 0.0
     previous: list[Block] | None = None
     """The blocks with the values of the batch before."""
+    rtol: float = 1e-7
+    """By what share of the magnitudes results may differ."""
+    rounding: float = 1e-14
+    """The same for a few roundings of numbers near 1, such as a**2 in 1 - a**2."""
 
     @property
     def n_rows(self) -> int:
@@ -285,6 +289,11 @@ class Right:
     condition: float
     """How much larger the magnitudes are than the sums of absolute products."""
 
+    def errors(self, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+        """By how much right gradients of the weight and the bias may differ from these."""
+        tiny = float(np.finfo(float).tiny)
+        return problem.rtol * self.weight_size + tiny, problem.rtol * self.bias_size + tiny
+
 
 def right_gradients(problem: Problem) -> list[Right]:
     """The right gradients of all blocks."""
@@ -300,7 +309,7 @@ def right_gradients(problem: Problem) -> list[Right]:
         else:
             above = problem.blocks[k + 1].weight
             d, d_size = delta @ above.T, size @ np.abs(above).T
-            delta, size = _back_with_size(block, d, d_size, z_size)
+            delta, size = _back_with_size(problem, block, d, d_size, z_size)
         penalty = problem.l2 * block.weight + problem.l1 * np.sign(block.weight)
         plain = np.abs(block.x).T @ np.abs(delta)
         weight_size = np.abs(block.x).T @ size
@@ -321,31 +330,33 @@ def right_gradients(problem: Problem) -> list[Right]:
 def _output_size(problem: Problem, delta: np.ndarray, z_size: np.ndarray) -> np.ndarray:
     """The magnitude of the gradient at the last dense layer's output."""
     p, t = np.abs(problem.prediction), np.abs(problem.target)
-    acts = problem.blocks[-1].acts
-    if problem.loss in ("mae", "cross_entropy") and not problem.fused:
-        spread = np.ones_like(delta)
-    else:
-        spread = p + t + (z_size if not acts else 0.0)
-    size = np.abs(problem.row_scale()) * 2 * spread
+    scale, acts = problem.row_scale(), problem.blocks[-1].acts
+    spread = p + t + (0.0 if acts else z_size)
+    size = np.abs(scale) * 2 * spread
+    if problem.loss == "mae":  # the sign may go either way where p and t nearly agree
+        near = np.abs(problem.prediction - problem.target) <= problem.rounding * spread
+        size = np.abs(scale) * np.where(near, 1 / problem.rtol, 1.0)
     if not problem.fused:
-        scale = problem.row_scale()
         slope = slope_of(problem.loss, problem.parameter, problem.prediction, problem.target)
         size = np.maximum(size, np.abs(scale * slope))
-        if acts:
-            size = _back_with_size(problem.blocks[-1], scale * slope, size, z_size)[1]
+        size = _back_with_size(problem, problem.blocks[-1], scale * slope, size, z_size)[1]
     return np.maximum(size, np.abs(delta))
 
 
 def _back_with_size(
-    block: Block, d: np.ndarray, size: np.ndarray, z_size: np.ndarray
+    problem: Problem, block: Block, d: np.ndarray, size: np.ndarray, z_size: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    rough = problem.rounding / problem.rtol
     for act in reversed(block.acts):
         if act.function.kernel == "softmax":
             size = act.a * (size + (size * act.a).sum(axis=1, keepdims=True)) * (1 + z_size.max())
         else:
             slope = np.abs(act.function.slope(act.z))
             bend = np.minimum(act.function.curvature(act.z), 10.0)
-            size = size * (slope + 0.0) + np.abs(d) * bend * z_size + np.abs(d) * slope
+            size = size * slope + np.abs(d) * (bend * z_size + slope + rough)
+            if act.function.kernel in ("relu", "leaky_relu", "elu"):
+                near = (act.z != 0) & (np.abs(act.z) <= problem.rounding * z_size)
+                size = size + np.where(near, np.abs(d) / problem.rtol, 0.0)
         d = act.back(d)
     return d, size
 
