@@ -15,6 +15,8 @@ _OF_ERROR = {"weights_ignored", "weights_twice", "error_size", "one_prediction"}
     *("target_broadcast", "error_before_activation", "times_loss")
 }
 
+_IS_EXTRA = {"derivative_at_error", "softmax_elementwise"}  # these say it already
+
 
 def error_scales(problem: Problem) -> "tuple[float | np.ndarray, ...]":
     """By what the error that a learner has in hand may differ from the derivative of the loss."""
@@ -47,7 +49,12 @@ def output_ways(problem: Problem, deep: bool) -> list[Backed]:
             direct = _without_last_derivative(problem, error)
             if step.code in _OF_ERROR:  # then a derivative is one too many
                 extra = Step("derivative_extra", step.layer)
-                ways = [Backed(w.delta, (extra, *w.steps), error) for w in ways if deep]
+                ways = [
+                    way if {s.code for s in way.steps} & _IS_EXTRA
+                    else Backed(way.delta, (extra, *way.steps), error)
+                    for way in ways
+                    if deep
+                ]  # fmt: skip
             ways = [Backed(direct, (), error), *_costlier(ways, 0.1)]
         for way in ways:
             found.append(Backed(way.delta, (step, *way.steps), error, loose))
@@ -116,7 +123,7 @@ def _ways_of_right_error(
         code = way.steps[0].code
         if code == "derivative_missing":
             continue
-        if code in ("derivative_at_error", "softmax_elementwise"):
+        if code in _IS_EXTRA:
             yield Backed(way.delta, way.steps, error)
             extra_too = extra._replace(used="(p - y) p(1 - p)")
             if code == "softmax_elementwise":
