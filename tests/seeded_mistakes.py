@@ -371,6 +371,10 @@ def is_sensible(case, mistake):
             return name in ("sigmoid", "tanh")
         case "kink_included":
             return name in KINKED
+        case "before_activation":
+            return name != "identity" or net.loss.endswith("_logits")
+        case "error_missing" | "loss_value":
+            return name != "softmax"  # of a constant it gives 0 back
         case "activation_for_derivative" | "bias_of_error" | "derivative_at_error":
             return name not in ("identity", "softmax")
         case "derivative_extra":

@@ -64,6 +64,8 @@ class Search:
     rate: float | None
     strict: bool = False
     """Whether to give up where an array matches nothing."""
+    right_output: bool = False
+    """Whether the output layer has no mistakes but in factors and single arrays."""
     matchers: list[Matcher] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -139,7 +141,7 @@ class Search:
 
     def _ways(self, k: int, state: State, deep: bool) -> list[Backed]:
         if state.delta is None:
-            if self.strict:  # another forward pass is mistake enough
+            if self.right_output:
                 right = output_delta(self.problem)
                 return [Backed(right, (), right)]
             return output_ways(self.problem, deep)

@@ -40,6 +40,7 @@ __all__ = ["Explanation", "Mistake", "explain_gradients"]
 _TIE = 0.35  # explanations that cost so little more are told as alternatives
 _MOST_TOLD = 6
 _SIMPLE = 3.8  # from here on a wrong forward pass may be the simpler explanation
+_MOST_FORWARDS = 40  # for which mistakes at the loss are looked for, too
 _LARGE = 20_000  # parameters, from which other forward passes would take too long
 _ROUNDING = {4: 1e-5, 8: 2e-14}  # some eighty roundings of a number near 1
 _DEFAULT = {"leaky_relu": 0.01, "elu": 1.0}
@@ -230,17 +231,22 @@ def _search(
     best = histories[0][0] if histories else np.inf
     if best < _SIMPLE or net.parameters.size > _LARGE:
         return histories
-    for step, other in _other_forwards(net, problem):
-        own = right_gradients(other)
-        if not all(np.isfinite(r.weight).all() for r in own):
-            continue
-        found = Search(other, by_layer, own, factors, rtol, rate, strict=True).run()
-        histories += [
-            (cost + step.cost, (step, *steps), unknown)
-            for cost, steps, unknown in found
-            if cost + step.cost < best
-        ]
-    return sorted(histories, key=lambda history: history[0])
+    others = [
+        (step, other, right_gradients(other)) for step, other in _other_forwards(net, problem)
+    ]
+    others = [row for row in others if all(np.isfinite(r.weight).all() for r in row[2])]
+    for right_output in (True, False):  # mistakes at the loss, too, if there must be
+        for step, other, own in others:
+            search = Search(other, by_layer, own, factors, rtol, rate, True, right_output)
+            histories += [
+                (cost + step.cost, (step, *steps), unknown)
+                for cost, steps, unknown in search.run()
+                if cost + step.cost < best
+            ]
+        histories.sort(key=lambda history: history[0])
+        if len(others) > _MOST_FORWARDS or not histories or not histories[0][2]:
+            break
+    return histories
 
 
 def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Problem]]:
