@@ -86,7 +86,7 @@ CODES = {
 HOWS = ("exact", "ambiguous", "unknown", "WRONG")
 AT_THE_LOSS = {"swapped", "error_size", "before_activation", "broadcast", "last_prediction"} | {
     *("last_row", "loss_value", "weights_ignored", "weights_twice", "loss_elements"),
-    *("error_missing", "error_part", "other_loss", "times_loss"),
+    *("error_missing", "error_part", "other_loss", "times_loss", "not_cancelled"),
 }
 SMOOTH = ("sigmoid", "tanh", "elu", "softplus", "gelu", "gelu_tanh", "silu")
 KINKED = ("relu", "leaky_relu")
