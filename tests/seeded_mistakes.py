@@ -375,6 +375,8 @@ def is_sensible(case, mistake):
             return name != "identity" or net.loss.endswith("_logits")
         case "error_missing" | "loss_value":
             return name != "softmax"  # of a constant it gives 0 back
+        case "other_derivative" | "derivative_formula":
+            return name != "softmax"
         case "activation_for_derivative" | "bias_of_error" | "derivative_at_error":
             return name not in ("identity", "softmax")
         case "derivative_extra":
