@@ -297,7 +297,7 @@ class Matcher:
         delta, given = way.delta, self.given.bias
         total = delta.sum(axis=0)
         if given is None or not given.any():
-            return [self._without(given, total, "bias"), *self._cancelling(given, delta)]
+            return [self._without(given, total, "bias"), *self._cancelling(given, way)]
         found = self._bias_match(given, total, np.abs(delta).sum(axis=0), ())
         if not wide:
             return found
@@ -319,12 +319,16 @@ class Matcher:
                         found.append(Match(factor, (step,), given.size, given.size < 2))
         return found + list(self._bias_forms(way))
 
-    def _cancelling(self, given: np.ndarray | None, delta: np.ndarray) -> Iterator[Match]:
+    def _cancelling(self, given: np.ndarray | None, way: Backed) -> Iterator[Match]:
         """Wrong sums that are 0 where the right one is not."""
+        delta, source = way.delta, way.source
         n, k = delta.shape
         size = self.tolerance * np.abs(delta).sum()
         if given is None or not np.abs(delta.sum(axis=0)).max() > size:
             return
+        own = source is not None and self.block.acts
+        if own and np.abs(source.sum(axis=0)).max() <= self.tolerance * np.abs(source).sum():
+            yield Match(None, (Step("without_derivative", self.layer, "bias"),))
         for row, name in ((0, "delta[0]"), (n - 1, "delta[-1]")):
             if not delta[row].any():
                 yield Match(None, (Step("bias_row", self.layer, "bias", name),))
