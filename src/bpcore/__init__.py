@@ -18,6 +18,7 @@ from bpcore.errors import (
     UnscaledInputWarning,
 )
 from bpcore.gradcheck import GradientReport, check_gradients
+from bpcore.health import HealthReport
 from bpcore.history import History
 from bpcore.layers import (
     ELU,
@@ -72,6 +73,7 @@ __all__ = [
     "ExponentialDecay",
     "GradientNorms",
     "GradientReport",
+    "HealthReport",
     "History",
     "Huber",
     "Identity",

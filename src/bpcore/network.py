@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from bpcore.gradcheck import GradientReport
+    from bpcore.health import HealthReport
     from bpcore.history import History
 
 
 _BUILT_IN = frozenset({"names", "layers", "loss", "dtype", "l2", "l1", "n_in", "n_out"})
 _ATTRIBUTES = _BUILT_IN | {
     *("rng", "optimizer", "history", "metadata"),
-    *("_exclusive", "_plan", "_parameters", "_gradients"),
+    *("_exclusive", "_plan", "_parameters", "_gradients", "_unwatched"),
 }
 
 
@@ -120,6 +121,7 @@ class Network(Passes):
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
         self._exclusive = Exclusive()
+        self._unwatched = 0.0  # seconds of training until a fit looks at the health again
         self.n_in, self.n_out = widths(self.names, self.layers)
         self._plan = self._make_plan()
         n_parameters = self._plan.n_parameters
@@ -262,6 +264,63 @@ class Network(Passes):
         return check_network_gradients(
             self, X, y, sample_weight=sample_weight, parameters=parameters, rng=rng
         )
+
+    def health(
+        self,
+        X: "ArrayLike",
+        y: "ArrayLike | None" = None,
+        *,
+        sample_weight: "ArrayLike | None" = None,
+    ) -> "HealthReport":
+        """Look at the inputs, at what the layers make of them, and at what comes back.
+
+        Nothing changes: not the gradients, nor the generator, nor what `forward` kept.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_in)
+            One row at least; a few hundred rows of the training data tell enough.
+        y : array_like, optional
+            The target. Without it nothing is said about gradients, updates and the loss, and units
+            are complained about even if the network has learnt with them.
+        sample_weight : array_like of shape (n,), optional
+
+        Returns
+        -------
+        HealthReport
+            ``print(report)``, ``report.ok``, ``report.layers["0"].dead``, ...
+
+        Raises
+        ------
+        ShapeError, DTypeError, ValueError
+            An argument is not what it should be.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import bpcore
+        >>> net = bpcore.Network(
+        ...     [bpcore.Dense(1, 2, weight_init=[[1.0, 1.0]], bias_init=[0.0, -9.0]), bpcore.ReLU()]
+        ... )
+        >>> print(net.health([[-1.0], [0.0], [1.0]]))
+        Health on 3 rows: 1 found wrong.
+        50% of the units of layer 1 (ReLU) are dead: they are flat on every row looked
+        at, so their weights no longer learn. Start again with a new network,
+        weight_init='he_normal' with zero biases and a smaller learning_rate
+        0 of 1 inputs unscaled.
+        <BLANKLINE>
+        layer      kind       units   dead   flat     mean      std gradient   update
+        0          Dense          2                   -4.5      4.6
+        1          ReLU           2   50 %            0.17     0.37
+        """
+        from bpcore.health import Rows, report
+
+        if y is not None:
+            return report(self, Rows(*self._plain_data(X, y, sample_weight)))
+        X = self._inputs(X)
+        if X.shape[0] == 0:
+            raise ShapeError("X has no rows")
+        return report(self, Rows(as_array(X, "X", self.dtype)))
 
     # ---- copies and files ----------------------------------------------------------------------
 

@@ -252,6 +252,14 @@ class Passes:
         y = self._in_range(self.loss.check_target(y, "y", X.shape[0], self.n_out), "y")
         return X, y, as_sample_weight(sample_weight, X.shape[0], self.dtype)
 
+    def _plain_data(
+        self, X: "ArrayLike", y: "ArrayLike", sample_weight: "ArrayLike | None"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """As `_data`, in the form that the kernels of single layers take."""
+        X, y, weight = self._data(X, y, sample_weight)
+        y = as_array(y, "y", self.dtype) if y.dtype.kind == "f" else np.ascontiguousarray(y)
+        return as_array(X, "X", self.dtype), y, weight
+
     def _apart(self, array: np.ndarray) -> np.ndarray:
         """Return a copy of data that lies in what a pass or a fit writes to."""
         overlaps = _core.may_overlap(array, self._gradients) or _core.may_overlap(

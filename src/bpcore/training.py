@@ -1,6 +1,7 @@
 """The fit loop: arguments checked, then C in stretches of about 50 ms, with Python in between."""
 
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from bpcore.checks import (
 )
 from bpcore.errors import DivergenceError, ShapeError
 from bpcore.history import History
+from bpcore.watch import Watch
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -49,6 +51,7 @@ def fit(
     print_every: int = 1,
     progress: bool = False,
     resume: bool = False,
+    health: bool = True,
 ) -> History:
     """Train the network.
 
@@ -90,6 +93,9 @@ def fit(
         Show a progress bar (tqdm).
     resume : bool
         Not available yet.
+    health : bool
+        Whether to look, now and then and on a few rows, at the inputs and at what the layers make
+        of them, and to warn of what is wrong; see `Network.health`. Results are the same without.
 
     Returns
     -------
@@ -109,6 +115,12 @@ def fit(
     KeyboardInterrupt
         Within a fraction of a second; the weights are those after the last whole batch.
 
+    Warns
+    -----
+    UnscaledInputWarning, DeadUnitsWarning, SaturationWarning, StalledWarning
+        At most once each, with a remedy. A network's first fit is looked at, later ones once they
+        have lasted long enough for a look to cost next to nothing.
+
     Examples
     --------
     >>> import numpy as np
@@ -126,6 +138,7 @@ def fit(
     check_memory(32 * epochs, f"the record of {epochs} epochs")
     verbose = whole(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
     print_every = whole(print_every, "print_every", 1)
+    health = boolean(health, "health")
     sampling = choose(sampling, _core.sampling_names(), "sampling")
     clip = 0.0 if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
     data = _checked(net, X, y, sample_weight, "")
@@ -153,7 +166,7 @@ def fit(
                 validation = (*data, others)
             net.optimizer = optimizer
             run = _Run(net, (*data, rows), validation, optimizer, rates, batch_size, sampling, clip)
-            return run.train(watchers, bar, print_every if verbose else 0)
+            return run.train(watchers, bar, print_every if verbose else 0, health)
         finally:
             net._exclusive.fitting = False
             bar.close()
@@ -177,7 +190,7 @@ class _Run:
         epochs = rates.size
         batch_size = min(batch_size, n)
         shuffled = sampling == "replacement" or (sampling == "shuffle" and batch_size < n)
-        self.net, self.rates = net, rates
+        self.net, self.data, self.rates = net, data, rates
         self.optimizer, self.learning_rate = optimizer, optimizer.learning_rate
         self.state = optimizer.state(net)
         self.n_batches = -(-n // batch_size)
@@ -205,15 +218,20 @@ class _Run:
             seconds=self.seconds,
         )
 
-    def train(self, watchers: list[Any], bar: "_Progress", print_every: int) -> History:
+    def train(
+        self, watchers: list[Any], bar: "_Progress", print_every: int, health: bool
+    ) -> History:
         net, epochs = self.net, self.rates.size
         net.history = self.history(0)
         self.tell(watchers, "on_fit_begin", net)
         bar.open(epochs * self.n_batches)
-        printed, stopped = 0, False
+        printed, stopped, began, watch = 0, False, perf_counter(), None
         try:
             while self.fit.epoch < epochs and not stopped:
                 done = self.stretch(self.fit.epoch + 1 if watchers else epochs)
+                if health and watch is None and perf_counter() - began >= net._unwatched:
+                    watch = Watch(net, self.data, epochs)
+                    watch.begin()
                 if watchers and done:
                     stopped = self.end_epoch(watchers)
                 last = self.fit.epoch if stopped else epochs
@@ -225,6 +243,11 @@ class _Run:
         finally:
             net.history = self.history(self.fit.epoch)
         self.tell(watchers, "on_fit_end", net, net.history)
+        net._unwatched -= perf_counter() - began
+        if watch is not None:
+            bar.close()  # before lines about warnings
+            epoch = self.fit.epoch
+            watch.end(self.losses[:epoch], float(self.rates[epoch - 1]), epoch * self.n_batches)
         return net.history
 
     def stretch(self, stop_epoch: int) -> bool:
@@ -236,10 +259,13 @@ class _Run:
                 raise
             epoch, batch = self.fit.epoch, self.fit.batch
             rate = float(self.rates[epoch])
+            inputs = Watch(self.net, self.data, 1).look_at_inputs()
+            unscaled = f", as {inputs.describe()}" if len(inputs.unscaled) else ""
             error = DivergenceError(
                 f"the loss or its gradient became non-finite in epoch {epoch}, batch {batch}, at "
                 f"learning_rate {rate:g}; the weights from before that step are kept. Try a "
-                "smaller learning_rate, standardised inputs and targets, or gradient_clip"
+                f"smaller learning_rate, standardised inputs{unscaled} and targets, or "
+                "gradient_clip"
             )
             error.epoch, error.batch, error.learning_rate = epoch, batch, rate
             raise error from None
