@@ -10,8 +10,10 @@ last prediction broadcast against all targets; and units that are all dead, so t
 is exactly 0. The last is no slip in a formula: y has mean 3 and variance 0.01, and from standard
 normal weights the first steps at rate 0.1 are so long that they push ReLUs below zero on every
 row, for good. The remedy is the start: weights by He's rule, zero biases, and a target
-standardised like any feature.
+standardised like any feature. `fit` warns where half of a layer is dead and little is learnt.
 """
+
+import warnings
 
 import numpy as np
 
@@ -76,17 +78,21 @@ def print_every_100(history):
 
 def compare_starts(x, y):
     """Train twenty networks from each start, whole batch, at the original's rate."""
-    print("error / variance of y from 20 starts   median    worst  below 0.1  dead units of 160")
+    print("error / variance of y from 20 starts   median    worst  below 0.1  dead of 160  warned")
     scores = {}
     for name, start, target in [
         ("normal weights and biases, y as it is", "normal", y),
         ("He's weights, y as it is", "he", y),
         ("He's weights, y standardised", "he", standardise(y)),
     ]:
-        nets = [train(x, target, 0.1, start=start, seed=seed)[0] for seed in range(20)]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            nets = [train(x, target, 0.1, start=start, seed=seed)[0] for seed in range(20)]
+        warned = sum(warning.category is bpcore.DeadUnitsWarning for warning in caught)
         dead = sum(count_dead_units(net, x) for net in nets)
         scores[name] = s = np.array([score(net, x, target) for net in nets])
-        print(f"{name:37} {np.median(s):8.4f} {s.max():8.4f} {(s < 0.1).sum():10} {dead:18}")
+        figures = f"{np.median(s):8.4f} {s.max():8.4f} {(s < 0.1).sum():10} {dead:12} {warned:7}"
+        print(f"{name:37} {figures}")
     return scores
 
 
@@ -132,10 +138,10 @@ if __name__ == "__main__":
 #  500   0.00413           0.02407           0.01081           0.00307
 # error / variance of y: 0.0041
 #
-# error / variance of y from 20 starts   median    worst  below 0.1  dead units of 160
-# normal weights and biases, y as it is   1.0000   5.1069          0                 55
-# He's weights, y as it is                0.6939   1.6746          0                 10
-# He's weights, y standardised            0.0038   0.0793         20                  8
+# error / variance of y from 20 starts   median    worst  below 0.1  dead of 160  warned
+# normal weights and biases, y as it is   1.0000   5.1069          0           55      14
+# He's weights, y as it is                0.6939   1.6746          0           10       2
+# He's weights, y standardised            0.0038   0.0793         20            8       0
 #
 # one row at a time, 90 rows
 # step      loss   gradient_norm.0   gradient_norm.2   gradient_norm.4

@@ -1,14 +1,18 @@
 """A perceptron, then a hidden layer, on four rows of raw measurements.
 
 The features run from 2 to 550. On the raw numbers the sigmoid is saturated before the first
-step: it answers exactly 1, its derivative is exactly 0, and no weight ever moves. Standardised,
-each feature has mean 0 and deviation 1, and ten steps are enough for four of four.
+step: it answers exactly 1, its derivative is exactly 0, and no weight ever moves; `fit` warns of
+both and names the remedy. Standardised, each feature has mean 0 and deviation 1, and ten steps are
+enough for four of four.
 
 Mistakes that this avoids: labels (4,) minus outputs (4, 1), which NumPy broadcasts to (4, 4)
 where bpcore takes the labels as (4, 1); z (1 - z) where sigmoid(z) (1 - sigmoid(z)) is meant; a
 gradient scaled by the loss instead of the error, and added instead of subtracted; and an output
 weight's gradient made from the output instead of the hidden units.
 """
+
+import textwrap
+import warnings
 
 import numpy as np
 
@@ -30,7 +34,12 @@ def train(net, x, steps):
     # The original's loss is twice the mean squared error, its rate 0.5: a rate of 1 on the mean.
     sgd = bpcore.SGD(learning_rate=1.0)
     _, gradient = net.loss_and_gradient(x, LABELS)
-    history = net.fit(x, LABELS, epochs=steps, batch_size=None, optimizer=sgd)
+    with warnings.catch_warnings(record=True) as caught:  # to print them with the rest
+        warnings.simplefilter("always")
+        history = net.fit(x, LABELS, epochs=steps, batch_size=None, optimizer=sgd)
+    for warning in caught:
+        text = f"{warning.category.__name__}: {warning.message}"
+        print(textwrap.fill(text, 90, initial_indent="  ", subsequent_indent="    "))
     p = net.predict(x).ravel()
     right = int(((p > 0.5) == LABELS).sum())
     print(f"  largest gradient at the start {np.abs(gradient).max():.4f}")
@@ -58,6 +67,12 @@ if __name__ == "__main__":
 
 # It prints:
 # 3-1, raw features, 10 steps
+#   UnscaledInputWarning: 1 of 3 inputs is far from mean 0 and standard deviation 1: column
+#     1 (mean 375, standard deviation 152). Standardise each column of X: subtract its mean
+#     and divide by its standard deviation, those of the training rows
+#   SaturationWarning: 100% of the outputs of layer 1 (Sigmoid) are saturated: where a unit
+#     sits on the flat end of its activation hardly any gradient comes through. Standardise
+#     the inputs, then start again with a new network, or use a smaller learning_rate
 #   largest gradient at the start 0.0000
 #   loss 1.0000 -> 1.0000
 #   2 of 4 right, probabilities [1. 1. 1. 1.]
