@@ -112,6 +112,11 @@ def test_widths():
     assert text.count("share of the peak") == 6
 
 
+def test_health():
+    text = benchmarks("benchmarks.health", "--seconds=0.001")
+    assert text.count("784-128-10, 1 epoch") == 2
+
+
 def test_the_table_is_renewed(package, tmp_path):
     from benchmarks import report
 
