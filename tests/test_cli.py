@@ -351,3 +351,15 @@ def test_reader_that_has_seen_enough(tmp_path):
         process.stdout.close()
         assert process.wait(timeout=20) == 141
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.filterwarnings("default")
+def test_train_warns_of_ill_networks_in_a_line(run):
+    """A rate that saturates everything; with the usual one nothing is said."""
+    code, _, err = run("train", "--learning-rate", 10, "--epochs", 30, "--quiet")
+    assert code == 0
+    lines = [line for line in err.splitlines() if "warning" in line]
+    assert len(lines) == 1 and lines[0].startswith("bpcore: warning: ")
+    assert "layer 1 (Tanh)" in lines[0] and "smaller learning_rate" in lines[0]
+    assert ".py" not in err
+    assert "warning" not in run("train", "--epochs", 30, "--quiet")[2]

@@ -33,7 +33,8 @@ GROUPS = [
     {"_core", "arguments", "checks", "configured", "threads"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
-    {"architecture", "generators", "passes", "network", "training", "history", "callbacks"},
+    {"architecture", "generators", "passes", "network", "training", "history", "callbacks"}
+    | {"health", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
