@@ -79,11 +79,13 @@ bp_status bp_level_choose(bp_level level)
 
 const bp_kernels *bp_kernels_for(bp_dtype dtype) { return tables[bp_level_in_use()][dtype == BP_FLOAT64]; }
 
-/* One row an update is all delays, and those of half as wide vectors are shorter (4-5-3 in float32: 62 to 72 ns). */
+/* One row an update is all delays, and those of half as wide vectors are shorter (4-5-3 in float32: 72 to 62 ns). Validation
+ * is not, so there must not be too much of it. */
 const bp_kernels *bp_kernels_for_fit(const bp_plan *plan, const bp_fit *fit)
 {
     const int lanes = plan->dtype == BP_FLOAT64 ? 4 : 8;
-    const int halves = fit->batch_size == 1 && plan->is_narrow && plan->widest <= lanes;
+    const int halves =
+        fit->batch_size == 1 && plan->is_narrow && plan->widest <= lanes && fit->validation.n_rows <= fit->data.n_rows;
     const bp_level level = bp_level_in_use();
     if (level == BP_LEVEL_avx512 && halves && AVX2_RUNS) return tables[BP_LEVEL_avx2][plan->dtype == BP_FLOAT64];
     return bp_kernels_for(plan->dtype);

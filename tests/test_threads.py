@@ -124,3 +124,22 @@ def test_many_threads_of_python_train():
         assert results == expected
     finally:
         bpcore.set_num_threads(before)
+
+
+def test_large_products_fit_small_stacks():
+    """Packed blocks lie on the stack of the caller, which may have 512 KB."""
+    code = """
+import threading
+import numpy as np, bpcore
+bpcore.set_num_threads(1)
+threading.stack_size(512 * 1024)
+net = bpcore.mlp([1024, 1024], rng=0)
+x = np.ones((512, 1024))
+def work():
+    net.predict(x), net.loss_and_gradient(x, x), done.append(1)
+done = []
+thread = threading.Thread(target=work)
+thread.start(), thread.join()
+assert done
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

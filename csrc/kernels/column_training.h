@@ -4,11 +4,12 @@
 
 #include "blocks.h"
 
-/* Whether batches, but perhaps for the last of an epoch, are such blocks, and nothing comes between gradient and step. */
+/* Whether batches, but perhaps for the last of an epoch, are such blocks, and nothing comes between gradient and step, which is
+ * too small to share. */
 static int trains_by_columns(const bp_plan *plan, const bp_workspace *w, const bp_fit *fit)
 {
     return by_columns(plan, fit->batch_size) && fit->batch_size <= w->n_rows && !fit->data.weight.data &&
-           !(fit->gradient_clip > 0) && !has_penalty(plan);
+           !(fit->gradient_clip > 0) && !has_penalty(plan) && n_slices(plan->n_parameters) < SHARED_SLICES;
 }
 
 /* Batches of an epoch that have all their rows. */
@@ -61,7 +62,8 @@ static bp_status train_by_columns(session *s, int64_t most, int64_t *done)
     int is_modest = 1;
     fit->careful = 0;
     for (*done = 0; *done < most && fit->epoch < fit->stop_epoch && !fit->validating; ++*done) {
-        if (fit->batch >= whole || harmless_ahead(s, fit->learning_rates[fit->epoch], fit->batch_size) == 0) break;
+        if (fit->row > 0 || fit->batch >= whole || harmless_ahead(s, fit->learning_rates[fit->epoch], fit->batch_size) == 0)
+            break;
         if (draws || fit->batch == 0) draw_batch(plan, fit);
         p.dropout_key = fit->dropout_key;
         const bp_status status = update_by_columns(s, &placed, &step, scale, &is_modest);

@@ -6,7 +6,7 @@
 #include "narrow.h"
 
 #define PACKED_TERMS 256               /* of B at a time: a panel of them stays in L1, or near it */
-#define PACKED_BYTES (512 * 1024)      /* of A at a time: a block of them stays in L2 */
+#define PACKED_BYTES (384 * 1024)      /* of A at a time: a block of them stays in L2; it lies on the stack */
 #define PACKED_FROM (512 * 1024)       /* bytes of B, of more than a few rows of tiles */
 #define TWICE_PACKED_FROM (512 * 1024) /* bytes of A */
 #define ACROSS_FROM (192 * 1024)       /* bytes of either, where low tiles read a transposed A */

@@ -19,7 +19,7 @@ ALWAYS_INLINE int is_striped(const product *p)
 
 /* Rows of A, all of whose sums stay in registers over a run of terms; `seen` adds up their magnitudes. */
 typedef struct dot_sums {
-    stripe sum[6][2];
+    stripe sum[DOT_ROWS][2];
     vec seen;
 } dot_sums;
 
@@ -67,13 +67,12 @@ ALWAYS_INLINE vec dots(const int rows, const int columns, stripe (*sums)[MOST_ST
     return s.seen;
 }
 
-#define EACH_DOTS(D) D(1)
 #if defined(BP_LEVEL_IS_avx512)
-#undef EACH_DOTS
 #define EACH_DOTS(D) D(1) D(2) D(3) D(4) D(5) D(6)
 #elif defined(BP_LEVEL_IS_avx2)
-#undef EACH_DOTS
 #define EACH_DOTS(D) D(1) D(2)
+#else
+#define EACH_DOTS(D) D(1)
 #endif
 
 typedef vec (*dots_fn)(stripe (*sums)[MOST_STRIPED], const real *a, int64_t a_row, const real *b, int64_t b_column, int64_t k);

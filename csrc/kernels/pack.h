@@ -65,10 +65,7 @@ ALWAYS_INLINE int64_t zip_rows(real *RESTRICT out, const real *RESTRICT in, int6
     return j;
 }
 
-/* Elements that are sooner copied one by one than by squares. */
-#define FEW (16 * WIDTH)
-
-/* The same for four columns side by side. */
+/* Four columns side by side to four rows. */
 ALWAYS_INLINE int64_t unzip_four_columns(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t m)
 {
     int64_t i = 0;
@@ -129,6 +126,9 @@ static void transpose_padded(real *RESTRICT out, int64_t out_stride, const real 
         }
     }
 }
+
+/* Elements that are sooner copied one by one than by squares. */
+#define FEW (16 * WIDTH)
 
 /* out[j][i] = in[i][j], for i < m, j < n. Not inlined: gcc would warn of squares that a small array has no room for. */
 NOINLINE void transpose(real *RESTRICT out, int64_t out_stride, const real *RESTRICT in, int64_t in_stride, int64_t m,

@@ -16,6 +16,8 @@ static int64_t slice_size(int64_t n)
     return even < SLICE ? SLICE : (even + CHUNK - 1) / CHUNK * CHUNK;
 }
 
+static int64_t n_slices(int64_t n) { return n_parts(n, slice_size(n)); }
+
 /* In double, over eight lanes that a compiler can keep in vectors. */
 static double fold_lanes(const double *lane)
 {
@@ -111,7 +113,7 @@ static void update_slice(void *argument, int64_t index)
 /* All slices; afterwards values[0] and squares[0] are the sums. */
 static void update_all(update *u)
 {
-    const int64_t n = u->plan->n_parameters, size = slice_size(n), slices = (n + size - 1) / size;
+    const int64_t n = u->plan->n_parameters, slices = n_slices(n);
     u->values[0] = u->squares[0] = 0;
     if (slices >= SHARED_SLICES) bp_pool_run(update_slice, u, slices);
     for (int64_t i = 0; slices < SHARED_SLICES && i < slices; i++) update_slice(u, i);

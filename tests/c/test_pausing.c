@@ -68,6 +68,34 @@ static void pause_after_each_block(job *j)
 
 TEST(pausing_after_each_block_changes_nothing) { expect_same_everywhere(s, pause_after_each_block); }
 
+/* A batch begun in small blocks ends in a workspace that it fits whole; other blocks are other sums, so losses agree nearly. */
+TEST(a_larger_workspace_goes_on_where_a_batch_was)
+{
+    const fit_options options = {.batch_size = 10, .n_epochs = EPOCHS, .learning_rate = 0.01};
+    for (int i = 0; i < n_networks; i++) {
+        rig r = rig_up(s, &networks[i], ROWS, WORKSPACE_ROWS);
+        job whole, grown;
+        job_start(&whole, &r, &options);
+        job_start(&grown, &r, &options);
+        CHECK_INT(s->kernels->train(r.plan, r.workspace, &whole.fit), BP_OK);
+        grown.fit.budget = 0;
+        grown.fit.blocks_per_look = 1;
+        CHECK_INT(s->kernels->train(r.plan, r.workspace, &grown.fit), BP_PAUSED);
+        CHECK_INT(grown.fit.row, WORKSPACE_ROWS);
+        bp_workspace *larger = NULL;
+        if (bp_workspace_create(&larger, r.plan, ROWS, BP_FOR_TRAINING) != BP_OK) abort();
+        grown.fit.budget = 1e9;
+        CHECK_INT(s->kernels->train(r.plan, larger, &grown.fit), BP_OK);
+        CHECK_INT(grown.fit.n_steps, whole.fit.n_steps);
+        for (int e = 0; e < EPOCHS; e++)
+            CHECK(fabs(grown.fit.losses[e] - whole.fit.losses[e]) <= 1e-3 * fabs(whole.fit.losses[e]));
+        bp_workspace_destroy(larger);
+        job_end(&whole);
+        job_end(&grown);
+        rig_down(&r);
+    }
+}
+
 static void epoch_by_epoch(job *j)
 {
     const int64_t last = j->fit.stop_epoch;
@@ -133,6 +161,7 @@ TEST(budgets_are_kept)
 }
 
 const test_case pausing_tests[] = {CASE(pausing_after_each_block_changes_nothing),
+                                   CASE(a_larger_workspace_goes_on_where_a_batch_was),
                                    CASE(training_epoch_by_epoch_changes_nothing),
                                    CASE(small_budgets_change_nothing),
                                    CASE(other_calls_between_pauses_change_nothing),
