@@ -34,7 +34,7 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "network", "training", "history", "callbacks"}
-    | {"health", "watch"},
+    | {"unfinished", "health", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}

@@ -4,7 +4,7 @@ import os as _os
 
 from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
-from bpcore.callbacks import EarlyStopping, GradientNorms
+from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
 from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
@@ -62,6 +62,7 @@ __all__ = [
     "AdamW",
     "BinaryCrossEntropy",
     "CategoricalCrossEntropy",
+    "Checkpoint",
     "CosineDecay",
     "DTypeError",
     "DeadUnitsWarning",

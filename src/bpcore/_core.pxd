@@ -144,8 +144,15 @@ cdef extern from "bpcore.h" nogil:
         int64_t epoch
         int64_t batch
         int64_t row
+        int drawn
+        int validating
         int64_t n_steps
+        double batch_weight
+        double epoch_loss
+        double epoch_weight
+        uint64_t dropout_key
         double elapsed
+        int64_t timed_epochs
         int64_t blocks_per_look
 
     int bp_find_unfit(const bp_array *array, bp_dtype to, int64_t *row, int64_t *column)

@@ -786,6 +786,39 @@ cdef class Fit:
         check(status)
         return status == BP_OK
 
+    def position(self):
+        """Where the fit stands, at the start of a batch or of a validation: the numbers that `go_to` takes, and sums."""
+        cdef bp_fit *fit = &self.fit
+        numbers = {
+            "epoch": fit.epoch, "batch": fit.batch, "drawn": bool(fit.drawn), "validating": bool(fit.validating),
+            "dropout_key": fit.dropout_key,
+        }
+        return numbers, np.array([fit.epoch_loss, fit.epoch_weight, fit.batch_weight, fit.elapsed])
+
+    def go_to(self, dict numbers, cnp.ndarray sums not None):
+        """Stand where another fit of the same kind stood. The caller fills `order` and what is recorded already."""
+        cdef bp_fit *fit = &self.fit
+        cdef int64_t epoch = numbers["epoch"], batch = numbers["batch"]
+        cdef int64_t n_batches = (fit.data.n_rows + fit.batch_size - 1) // fit.batch_size
+        if not (0 <= epoch <= len(self.kept[6]) and 0 <= batch < n_batches):
+            raise ValueError(f"epoch {epoch}, batch {batch}: there is no such batch in this fit")
+        if numbers["validating"] and fit.validation.n_rows == 0:
+            raise ValueError("this fit has no validation data")
+        if cnp.PyArray_SIZE(sums) != 4:
+            raise ValueError("expected four sums")
+        self.check_order()
+        fit.epoch, fit.timed_epochs, fit.batch = epoch, epoch, batch
+        fit.drawn, fit.validating, fit.dropout_key = numbers["drawn"], numbers["validating"], numbers["dropout_key"]
+        fit.epoch_loss, fit.epoch_weight, fit.batch_weight, fit.elapsed = sums.tolist()
+
+    cdef int check_order(self) except -1:
+        """What is to be read by C must be rows that there are."""
+        cdef int64_t i
+        for i in range(max(self.fit.data.n_rows, self.fit.batch_size) if self.fit.order != NULL else 0):
+            if not 0 <= self.fit.order[i] < self.fit.data.x.n_rows:
+                raise IndexError("a row number is out of range")
+        return 0
+
     @property
     def epoch(self):
         """Epochs done."""

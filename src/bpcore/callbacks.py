@@ -4,8 +4,16 @@ A callback is a function ``callback(net, epoch, logs)`` or an object with any of
 ``on_fit_begin(net)``, ``on_epoch_end(net, epoch, logs)`` and ``on_fit_end(net, history)``. `logs`
 holds the epoch's figures ("loss", "validation_loss", ...); what a callback adds to it becomes a
 column of the history. One that returns True ends the fit.
+
+One that keeps something from epoch to epoch may also have ``state_dict()``, which returns that as a
+dict (of numbers, text, None and arrays), and ``load_state_dict(state)``. Then `fit` with
+``resume=True`` gives it back what it had, also after saving and loading, and tells it of each epoch
+exactly once; it is matched by the name of its class, and in order if there are several. Other
+callbacks get ``on_fit_begin`` again, and an epoch in whose callbacks a fit was interrupted is not
+told to them a second time.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,10 +89,12 @@ class EarlyStopping:
         if name not in logs:
             raise ValueError(f"monitor {name!r} is not recorded; there are {', '.join(logs)}")
         after = net.parameters.copy()
+        # an interruption anywhere in here may be followed by a second call for the same epoch
         if logs[name] < self.best - self.min_delta:
-            self.best, self.best_epoch = logs[name], epoch
             # "loss" is that of the weights before their updates
             self._parameters = self._before if name == "loss" else after
+            self.best_epoch = epoch
+            self.best = logs[name]
         self._before = after
         return epoch - max(self.best_epoch, 0) >= self.patience
 
@@ -93,6 +103,64 @@ class EarlyStopping:
         if self.restore_best and self._parameters is not None:
             net.parameters[...] = self._parameters
         self._parameters = self._before = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed fit needs."""
+        state = {"best": float(self.best), "best_epoch": self.best_epoch}
+        return state | {"parameters": self._parameters, "before": self._before}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
+        self._parameters, self._before = state.get("parameters"), state.get("before")
+
+
+class Checkpoint:
+    """Save the network every so many epochs, and at the end of the fit.
+
+    At every moment the file is whole: the one before, or the new one (see `bpcore.Network.save`).
+    So after a crash, or a power cut, a fit can go on from the last one saved, to the same bits as
+    if nothing had happened.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file, by custom with the ending ``.safetensors``.
+    every : int
+        How many epochs lie between two saves, 1 or more.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import bpcore
+    >>> X, y = [[0.0], [1.0]], [0.0, 1.0]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "model.safetensors")
+    ...     checkpoint = bpcore.Checkpoint(path, every=2)
+    ...     def power_cut(net, epoch, logs):
+    ...         if epoch == 6:
+    ...             raise InterruptedError
+    ...     try:
+    ...         bpcore.mlp([1, 1]).fit(X, y, epochs=10, callbacks=[checkpoint, power_cut])
+    ...     except InterruptedError:
+    ...         net = bpcore.load(path)
+    ...         history = net.fit(X, y, epochs=10, callbacks=[checkpoint], resume=True)
+    >>> history["epoch"]
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+
+    def __init__(self, path: "str | os.PathLike[str]", *, every: int = 1) -> None:
+        self.path = os.fspath(path)
+        self.every = whole(every, "every", 1)
+
+    def on_epoch_end(self, net: "Network", epoch: int, logs: dict[str, Any]) -> None:
+        """Save, if it is time."""
+        if (epoch + 1) % self.every == 0:
+            net.save(self.path)
+
+    def on_fit_end(self, net: "Network", history: "History") -> None:
+        """Save the result."""
+        net.save(self.path)
 
 
 class GradientNorms:

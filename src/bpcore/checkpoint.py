@@ -6,7 +6,11 @@ optimizer state as ``optimizer.<slot>``, and one metadata entry, ``bpcore``, who
 - ``format``: version of this description, an integer;
 - ``bpcore``: version of the package that wrote the file;
 - ``network``: layers, loss, dtype, penalties, optimizer, generator state and ``net.metadata``;
-- ``optimizer_step``: number of steps that the optimizer has taken.
+- ``optimizer_step``, ``optimizer_epoch``: numbers of steps that the optimizer has taken, and of
+  epochs that it has done in fits (0 in older files);
+- ``fit``: only where a fit was interrupted, what finishes it (`bpcore.unfinished.Unfinished`):
+  settings, position, the state of callbacks, and dtype and shape of its arrays, which are the
+  tensors ``fit.<name>.array``.
 
 Nothing in a file is trusted. A size is compared with what the file really holds before memory is
 asked for, and no code is stored or run (no pickle).
@@ -21,11 +25,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bpcore import optimizers
-from bpcore.arguments import as_dtype, units
+from bpcore.arguments import as_dtype, units, whole
 from bpcore.errors import ModelFileError
 from bpcore.files import open_regular, replace_file
 from bpcore.network import Network
 from bpcore.tensorfile import (
+    Kinds,
     Shapes,
     encode_tensors,
     format_object,
@@ -33,11 +38,13 @@ from bpcore.tensorfile import (
     read_header,
     read_tensors,
 )
+from bpcore.unfinished import DTYPES, Unfinished
 
 __all__ = ["load", "save"]
 
 _FORMAT = 1
 _KEYS = {"format", "bpcore", "network", "optimizer_step"}
+_MORE_KEYS = {"optimizer_epoch", "fit"}
 _STEP_LIMIT = 2**53
 
 # Exclusive upper bounds of the numbers in each bit generator's state. NumPy itself takes any
@@ -154,12 +161,16 @@ def _encode(net: Network) -> bytes:
         "bpcore": __version__,
         "network": net._config(),
         "optimizer_step": net._optimizer_step,
+        "optimizer_epoch": net._optimizer_epoch,
     }
+    arrays = {**parameters, **net._optimizer_tensors()}
+    if (unfinished := net._unfinished) is not None:
+        document["fit"], more = unfinished.encoded()
+        arrays |= {f"fit.{name}.array": np.array(a, order="C") for name, a in more.items()}
     try:
         text = format_object(document)
-        network, _ = _read_description({"__metadata__": {"bpcore": text}})
-        _check_generator(network["rng"])
-        return encode_tensors({**parameters, **net._optimizer_tensors()}, {"bpcore": text})
+        _check_generator(_read_description({"__metadata__": {"bpcore": text}})["network"]["rng"])
+        return encode_tensors(arrays, {"bpcore": text})
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot save the network, its generator or metadata: {error}") from error
 
@@ -167,13 +178,16 @@ def _encode(net: Network) -> bytes:
 def _decode(file: BinaryIO) -> Network:
     """Read, check and build a network; errors don't name the file yet."""
     head, header = read_header(file)
-    network, step = _read_description(header)
+    document = _read_description(header)
+    network, fit = document["network"], document.get("fit")
     with _blaming_file():
         dtype = as_dtype(network["dtype"])
         parameters = _parameter_shapes(network)
         slots = _slot_shapes(network, parameters)
         _check_generator(network["rng"])
-    arrays = read_tensors(file, head, header, {**parameters, **slots}, dtype)
+        kinds = {name: (dtype, shape) for name, shape in {**parameters, **slots}.items()}
+        more = {} if fit is None else _fit_kinds(fit["arrays"])
+    arrays = read_tensors(file, head, header, kinds | more)
     if (found := _non_finite({name: arrays[name] for name in parameters})) is not None:
         raise ModelFileError(f"non-finite weights: {found}")
     with _blaming_file():
@@ -181,7 +195,11 @@ def _decode(file: BinaryIO) -> Network:
         for name, array in net.parameter_arrays().items():
             array[...] = arrays[name]
         if net.optimizer is not None:
-            net._set_optimizer_state(tuple(arrays[name] for name in slots), step)
+            state = (document["optimizer_step"], document.get("optimizer_epoch", 0))
+            net._set_optimizer_state(tuple(arrays[name] for name in slots), *state)
+        if fit is not None:
+            rest = {name[len("fit.") : -len(".array")]: arrays[name] for name in more}
+            net._interrupted = Unfinished.decoded(fit, rest, net.parameters)
         built = parse_object(format_object(net._config() | {"metadata": None}), "network")
     for key, said in network.items():  # what a constructor has overlooked or changed
         if key != "metadata" and not (key in built and _contains(built[key], said)):
@@ -189,8 +207,8 @@ def _decode(file: BinaryIO) -> Network:
     return net
 
 
-def _read_description(header: dict) -> tuple[dict, int]:
-    """Take bpcore's own text out of the header: the network, and the optimizer's step."""
+def _read_description(header: dict) -> dict:
+    """Take bpcore's own text out of the header, and check all but the network and the fit."""
     text = header.pop("__metadata__", {}).get("bpcore")
     if not isinstance(text, str):
         raise ModelFileError("not a model of bpcore: its metadata has no text named 'bpcore'")
@@ -198,14 +216,24 @@ def _read_description(header: dict) -> tuple[dict, int]:
     version = document.get("format")
     if type(version) is not int or version != _FORMAT:
         raise ModelFileError(f"unknown format version {version!a}, expected {_FORMAT}")
-    if document.keys() != _KEYS or not isinstance(document["bpcore"], str):
+    if document.keys() - _MORE_KEYS != _KEYS or not isinstance(document["bpcore"], str):
         raise ModelFileError(f"expected the keys {sorted(_KEYS)}, found {sorted(document)!a}")
-    network, step = document["network"], document["optimizer_step"]
+    network = document["network"]
     if not isinstance(network, dict) or not isinstance(network.get("metadata"), dict):
         raise ModelFileError("the network and its metadata must be JSON objects")
-    if type(step) is not int or not 0 <= step < _STEP_LIMIT:
-        raise ModelFileError(f"optimizer_step must be a whole number, found {step!a}")
-    return network, step
+    for name in ("optimizer_step", "optimizer_epoch"):
+        number = document.get(name, 0)
+        if type(number) is not int or not 0 <= number < _STEP_LIMIT:
+            raise ModelFileError(f"{name} must be a whole number, found {number!a}")
+    return document
+
+
+def _fit_kinds(described: dict) -> Kinds:
+    """Dtypes and shapes of the arrays that belong to an interrupted fit."""
+    return {
+        f"fit.{name}.array": (DTYPES[dtype], tuple(whole(n, name) for n in shape))
+        for name, (dtype, shape) in described.items()
+    }
 
 
 def _parameter_shapes(network: dict) -> Shapes:

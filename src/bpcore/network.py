@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from bpcore.gradcheck import GradientReport
     from bpcore.health import HealthReport
     from bpcore.history import History
+    from bpcore.unfinished import Unfinished
 
 
 _BUILT_IN = frozenset({"names", "layers", "loss", "dtype", "l2", "l1", "n_in", "n_out"})
 _ATTRIBUTES = _BUILT_IN | {
     *("rng", "optimizer", "history", "metadata"),
-    *("_exclusive", "_plan", "_parameters", "_gradients", "_unwatched"),
+    *("_exclusive", "_plan", "_parameters", "_gradients", "_interrupted", "_unwatched"),
 }
 
 
@@ -120,6 +121,7 @@ class Network(Passes):
         self.optimizer: Optimizer | None = None
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
+        self._interrupted: Unfinished | None = None
         self._exclusive = Exclusive()
         self._unwatched = 0.0  # seconds of training until a fit looks at the health again
         self.n_in, self.n_out = widths(self.names, self.layers)
@@ -327,6 +329,9 @@ class Network(Passes):
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the network to a safetensors file, with its loss, optimiser state and generator.
 
+        If its last fit was interrupted, or a callback of a fit saves it, the file also holds what
+        ``fit(..., resume=True)`` needs to finish that fit.
+
         Parameters
         ----------
         path : str or os.PathLike
@@ -345,7 +350,7 @@ class Network(Passes):
 
     def astype(self, dtype: "DTypeLike") -> "Network":
         """Return a copy with parameters of another dtype."""
-        return self._copied({}, dtype=as_dtype(dtype).name)
+        return self._copied({}, dtype=as_dtype(dtype).name, unfinished=None)
 
     def __copy__(self) -> "Network":
         return copy.deepcopy(self)
@@ -377,7 +382,8 @@ class Network(Passes):
             "l1": self.l1,
             "gradients": self._gradients,
             "optimizer": optimizer,
-            "optimizer_state": None if state is None else (state.slots, state.step),
+            "optimizer_state": None if state is None else (state.slots, state.step, state.epoch),
+            "unfinished": self._unfinished,
             "metadata": self.metadata,
             "others": {key: self.__dict__[key] for key in self.__dict__.keys() - _ATTRIBUTES},
         }
@@ -392,6 +398,13 @@ class Network(Passes):
         if state["optimizer"] is not None:
             self.optimizer = state["optimizer"]
             self._set_optimizer_state(*state["optimizer_state"])
+        self._interrupted = state.get("unfinished")  # an older pickle has none
+
+    @property
+    def _unfinished(self) -> "Unfinished | None":
+        """What `fit` needs to finish the fit that is under way or was interrupted."""
+        run = self._exclusive.run
+        return self._interrupted if run is None else run.unfinished()
 
     def _config(self) -> dict[str, Any]:
         """All but the arrays, as JSON can hold it."""
@@ -443,8 +456,12 @@ class Network(Passes):
     def _optimizer_step(self) -> int:
         return 0 if self.optimizer is None else self.optimizer.state(self).step
 
-    def _set_optimizer_state(self, slots: Sequence[np.ndarray], step: int) -> None:
-        self.optimizer.set_state(self, slots, step)
+    @property
+    def _optimizer_epoch(self) -> int:
+        return 0 if self.optimizer is None else self.optimizer.state(self).epoch
+
+    def _set_optimizer_state(self, slots: Sequence[np.ndarray], step: int, epoch: int = 0) -> None:
+        self.optimizer.set_state(self, slots, step, epoch)
 
     # ---- to look at ----------------------------------------------------------------------------
 

@@ -30,11 +30,14 @@ class OptimizerState:
         Flat arrays like the network's parameters, in the order of `Optimizer.slot_names`.
     step : int
         The number of steps taken.
+    epoch : int
+        The number of epochs done in fits: where a schedule goes on.
     """
 
-    def __init__(self, slots: tuple[np.ndarray, ...], step: int = 0) -> None:
+    def __init__(self, slots: tuple[np.ndarray, ...], step: int = 0, epoch: int = 0) -> None:
         self.slots = slots
         self.step = step
+        self.epoch = epoch
 
 
 class Optimizer(Configured):
@@ -131,7 +134,14 @@ class Optimizer(Configured):
             self._states[net] = state
         return state
 
-    def set_state(self, net: "Network", slots: Sequence[np.ndarray], step: int) -> None:
+    def epochs_done(self, net: "Network") -> int:
+        """Return the number of epochs that fits of a network have done with this optimiser."""
+        state = self._states.get(net)
+        return 0 if state is None else state.epoch
+
+    def set_state(
+        self, net: "Network", slots: Sequence[np.ndarray], step: int, epoch: int = 0
+    ) -> None:
         """Make this optimiser remember copies of the given arrays about a network.
 
         Raises
@@ -147,7 +157,7 @@ class Optimizer(Configured):
             if slot.shape != parameters.shape:
                 raise ShapeError(f"{name} has shape {slot.shape}, expected {parameters.shape}")
         copies = tuple(np.array(slot, parameters.dtype, order="C") for slot in slots)
-        self._states[net] = OptimizerState(copies, step)
+        self._states[net] = OptimizerState(copies, step, epoch)
 
     def forget(self, net: "Network") -> None:
         """Forget a network, so that the next step is the first."""

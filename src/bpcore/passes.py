@@ -1,7 +1,7 @@
 """What a network computes: predictions, single passes, losses and gradients."""
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -276,11 +276,12 @@ class Passes:
 class Exclusive:
     """One thread at a time, and nobody in the middle of a batch; others are told so at once."""
 
-    __slots__ = ("_lock", "between_epochs", "fitting")
+    __slots__ = ("_lock", "between_epochs", "fitting", "run")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.fitting = self.between_epochs = False
+        self.run: Any = None  # the fit under way, which knows where it stands
 
     def __enter__(self) -> None:
         if not self._lock.acquire(False):

@@ -1,7 +1,10 @@
 """Learning rates that change from epoch to epoch.
 
 A schedule is anything that can be called with the number of an epoch, from 0, and returns the
-learning rate of that epoch; a function of one's own will do.
+learning rate of that epoch; a function of one's own will do. The epochs are those that the
+optimiser has done with the network: a second fit with the same optimiser (or none given) goes on
+where the first one stood, and one with a new optimiser begins at 0. `fit` asks for the rates of all
+its epochs at its start, so the answer should depend on the epoch alone.
 """
 
 import math
@@ -160,8 +163,8 @@ def rate(learning_rate: LearningRate, epoch: int) -> float:
     return finite_positive(learning_rate, "learning_rate")
 
 
-def rates(learning_rate: LearningRate, epochs: int) -> np.ndarray:
-    """Return the learning rates of epochs 0, 1, ... as a float64 array, checked.
+def rates(learning_rate: LearningRate, epochs: int, first: int = 0) -> np.ndarray:
+    """Return the learning rates of epochs `first`, ... as a float64 array, checked.
 
     Examples
     --------
@@ -171,7 +174,7 @@ def rates(learning_rate: LearningRate, epochs: int) -> np.ndarray:
     array([1.  , 0.5 , 0.25])
     """
     if callable(learning_rate):
-        return np.array([rate(learning_rate, epoch) for epoch in range(epochs)], np.float64)
+        return np.array([rate(learning_rate, first + epoch) for epoch in range(epochs)], np.float64)
     constant = np.empty(epochs)
     constant.fill(rate(learning_rate, 0))  # np.full is slower, and a fit may be short
     return constant

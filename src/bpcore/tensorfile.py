@@ -15,6 +15,7 @@ import numpy as np
 from bpcore.errors import ModelFileError
 
 __all__ = [
+    "Kinds",
     "Shapes",
     "encode_tensors",
     "format_object",
@@ -24,13 +25,15 @@ __all__ = [
 ]
 
 Shapes = dict[str, tuple[int, ...]]
+Kinds = dict[str, tuple[np.dtype, tuple[int, ...]]]
+"""Dtype and shape of each array."""
 
 _HEADER_LIMIT = 16 * 2**20  # JSON takes some thirty times its length when it is parsed
-_TYPES = {"float32": "F32", "float64": "F64"}
+_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 
 def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:
-    """Return the content of a safetensors file with float32 or float64 arrays."""
+    """Return the content of a safetensors file with arrays of float32, float64 or int64."""
     from safetensors.numpy import save
 
     data = save(dict(arrays), metadata)
@@ -60,22 +63,21 @@ def read_header(file: BinaryIO) -> tuple[bytes, dict]:
     return head, header
 
 
-def read_tensors(
-    file: BinaryIO, head: bytes, header: dict, shapes: Shapes, dtype: np.dtype
-) -> dict[str, np.ndarray]:
-    """Read the tensors, which must be those that the architecture needs and fill the file."""
+def read_tensors(file: BinaryIO, head: bytes, header: dict, kinds: Kinds) -> dict[str, np.ndarray]:
+    """Read the tensors, which must be those that are expected and fill the file."""
     from safetensors import SafetensorError, deserialize
 
-    for problem, names in [("missing", shapes.keys() - header), ("extra", header.keys() - shapes)]:
+    for problem, names in [("missing", kinds.keys() - header), ("extra", header.keys() - kinds)]:
         if names:
             raise ModelFileError(f"{problem} tensors: {', '.join(map(ascii, sorted(names)))}")
-    for name, shape in shapes.items():
+    for name, (dtype, shape) in kinds.items():
         if (found := header[name].get("shape")) != list(shape):
             raise ModelFileError(f"tensor {name!a}: expected shape {shape}, found {found!a}")
         if (found := header[name].get("dtype")) != _TYPES[dtype.name]:
             raise ModelFileError(f"tensor {name!a}: expected dtype {dtype}, found {found!a}")
     size = os.fstat(file.fileno()).st_size
-    expected = len(head) + dtype.itemsize * sum(math.prod(shape) for shape in shapes.values())
+    expected = len(head)
+    expected += sum(dtype.itemsize * math.prod(shape) for dtype, shape in kinds.values())
     if size != expected:
         problem = "truncated" if size < expected else "trailing bytes"
         raise ModelFileError(f"{problem}: expected {expected} bytes, the file has {size}")
@@ -88,10 +90,11 @@ def read_tensors(
         tensors = dict(deserialize(data))
     except SafetensorError as error:
         raise ModelFileError(f"not a valid safetensors file: {error}") from error
-    stored = dtype.newbyteorder("<")
     return {
-        name: np.frombuffer(tensors[name]["data"], stored).reshape(shape).astype(dtype)
-        for name, shape in shapes.items()
+        name: np.frombuffer(tensors[name]["data"], dtype.newbyteorder("<"))
+        .reshape(shape)
+        .astype(dtype)
+        for name, (dtype, shape) in kinds.items()
     }
 
 

@@ -1,13 +1,14 @@
 """The fit loop: arguments checked, then C in stretches of about 50 ms, with Python in between."""
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bpcore import _core, optimizers, schedules
-from bpcore.callbacks import EarlyStopping
+from bpcore.callbacks import Checkpoint, EarlyStopping
 from bpcore.checks import (
     as_matrix,
     as_sample_weight,
@@ -21,6 +22,7 @@ from bpcore.checks import (
 )
 from bpcore.errors import DivergenceError, ShapeError
 from bpcore.history import History
+from bpcore.unfinished import DefaultFloat, DefaultInt, DefaultText, Unfinished, objects
 from bpcore.watch import Watch
 
 if TYPE_CHECKING:
@@ -31,20 +33,23 @@ if TYPE_CHECKING:
 BUDGET = 0.05
 """Seconds in C before Python may look at signals."""
 
+EPOCHS, BATCH_SIZE, SAMPLING = DefaultInt(1), DefaultInt(32), DefaultText("shuffle")
+FRACTION = DefaultFloat(0.0)
+
 
 def fit(
     net: "Network",
     X: "ArrayLike",
     y: "ArrayLike",
     *,
-    epochs: int = 1,
-    batch_size: int | None = 32,
+    epochs: int = EPOCHS,
+    batch_size: int | None = BATCH_SIZE,
     optimizer: Any = None,
-    sampling: str = "shuffle",
+    sampling: str = SAMPLING,
     sample_weight: "ArrayLike | None" = None,
     gradient_clip: float | None = None,
     validation_data: Any = None,
-    validation_fraction: float = 0.0,
+    validation_fraction: float = FRACTION,
     early_stopping: "EarlyStopping | int | None" = None,
     callbacks: Iterable[Any] = (),
     verbose: int = 0,
@@ -68,7 +73,8 @@ def fit(
         Rows a step; None, or more than there are, is all rows. The last batch may be short.
     optimizer : str, Optimizer or None
         None: the one that the network has, state and all, else ``SGD()``. An optimiser that has
-        served this network before continues; a name or a new object starts afresh.
+        served this network before continues, its schedule too; a name or a new object starts
+        afresh.
     sampling : {"shuffle", "sequential", "replacement"}
         "shuffle": a new order each epoch, that of ``net.rng.permutation(n)``; a single batch of all
         rows keeps their own order. "sequential": rows in order. "replacement": each batch is
@@ -92,7 +98,11 @@ def fit(
     progress : bool
         Show a progress bar (tqdm).
     resume : bool
-        Not available yet.
+        Finish the fit that was interrupted, by Ctrl-C, a callback, another exception, or the end of
+        the process after a `Checkpoint`: from the batch where it stood, to the same bits as if
+        nothing had happened, its record too. X, y, weights, validation data and callbacks must be
+        given again. Other arguments that are not given are as they were; those given must be the
+        same, but `epochs` may be larger. Nothing else may have used the network's generator.
     health : bool
         Whether to look, now and then and on a few rows, at the inputs and at what the layers make
         of them, and to warn of what is wrong; see `Network.health`. Results are the same without.
@@ -132,25 +142,44 @@ def fit(
     epoch 100/200  loss ...
     epoch 200/200  loss ...
     """
-    if boolean(resume, "resume"):
-        raise NotImplementedError("fit cannot resume yet")
-    epochs = whole(epochs, "epochs", 0)
+    earlier = _earlier(net) if boolean(resume, "resume") else None
+    if earlier is not None:
+        epochs = earlier.argument("epochs", epochs)
+        batch_size = earlier.argument("batch_size", batch_size)
+        sampling = earlier.argument("sampling", sampling)
+        gradient_clip = earlier.argument("gradient_clip", gradient_clip)
+        validation_fraction = earlier.argument("validation_fraction", validation_fraction)
+    epochs = 1 if epochs is EPOCHS else whole(epochs, "epochs", 0)
     check_memory(32 * epochs, f"the record of {epochs} epochs")
     verbose = whole(int(verbose) if isinstance(verbose, bool) else verbose, "verbose")
     print_every = whole(print_every, "print_every", 1)
     health = boolean(health, "health")
-    sampling = choose(sampling, _core.sampling_names(), "sampling")
+    if sampling is SAMPLING:
+        sampling = "shuffle"
+    else:
+        sampling = choose(sampling, _core.sampling_names(), "sampling")
     clip = 0.0 if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
     data = _checked(net, X, y, sample_weight, "")
     n = data[0].shape[0]
-    batch_size = n if batch_size is None else whole(batch_size, "batch_size", 1)
+    if batch_size is BATCH_SIZE:
+        batch_size = 32
+    else:
+        batch_size = n if batch_size is None else whole(batch_size, "batch_size", 1)
     watchers = _callbacks(callbacks, early_stopping)
     if validation_data is not None and validation_fraction:
         raise ValueError("give validation_data or validation_fraction, not both")
     validation = None if validation_data is None else _validation(net, validation_data)
-    held_out = _held_out(n, fraction(validation_fraction, "validation_fraction"))
-    optimizer = _optimizer(net, optimizer)
-    rates = schedules.rates(optimizer.learning_rate, epochs)
+    share = 0.0
+    if validation_fraction is not FRACTION:
+        share = fraction(validation_fraction, "validation_fraction")
+    held_out = _held_out(n, share)
+    optimizer = _optimizer(net, optimizer, earlier)
+    batch_size = min(batch_size, n - held_out)
+    if earlier is not None:
+        others = None if validation is None else validation[0].shape[0]
+        now = (batch_size, sampling, clip, share)
+        earlier.check(_settings(data, held_out or others, epochs, *now))
+    rates = _rates(net, optimizer, epochs, earlier)
     bar = _Progress(progress)
     if epochs == 0:
         return _history(0, rates, rates, rates, rates if validation or held_out else None, {})
@@ -160,12 +189,13 @@ def fit(
             raise RuntimeError("a callback cannot train the network that is being trained")
         net._exclusive.fitting = True
         try:
-            rows = None
+            rows = others = None
             if held_out:
-                rows, others = _split(net.rng, n, held_out, data[2])
+                rows, others = _split(net.rng, n, held_out, data[2], earlier)
                 validation = (*data, others)
             net.optimizer = optimizer
-            run = _Run(net, (*data, rows), validation, optimizer, rates, batch_size, sampling, clip)
+            now = (batch_size, sampling, clip, share)
+            run = _Run(net, (*data, rows), validation, optimizer, rates, now, earlier)
             return run.train(watchers, bar, print_every if verbose else 0, health)
         finally:
             net._exclusive.fitting = False
@@ -175,6 +205,12 @@ def fit(
 class _Run:
     """A fit under way: the C side, the records, and what to tell whom."""
 
+    watchers: Sequence[Any] = ()
+    told: Sequence[int] = ()  # the epochs that each of them heard of
+    rounds = 0  # of telling them
+    begun = ended = finished = False
+    stopped: Unfinished | None = None
+
     def __init__(
         self,
         net: "Network",
@@ -182,20 +218,24 @@ class _Run:
         validation: tuple[Any, ...] | None,
         optimizer: optimizers.Optimizer,
         rates: np.ndarray,
-        batch_size: int,
-        sampling: str,
-        clip: float,
+        settings: tuple[int, str, float, float],
+        earlier: Unfinished | None,
     ) -> None:
         n = data[0].shape[0] if data[3] is None else data[3].size
+        batch_size, sampling, clip, _ = settings
         epochs = rates.size
-        batch_size = min(batch_size, n)
         shuffled = sampling == "replacement" or (sampling == "shuffle" and batch_size < n)
-        self.net, self.data, self.rates = net, data, rates
+        self.net, self.rates = net, rates
+        self.data, self.validation = data, validation
+        self.settings, self.earlier = settings, earlier
         self.optimizer, self.learning_rate = optimizer, optimizer.learning_rate
+        self.first_learning_rate = self.learning_rate
         self.state = optimizer.state(net)
+        self.first_epoch = self.state.epoch if earlier is None else earlier.position["first_epoch"]
         self.n_batches = -(-n // batch_size)
         self.losses, self.seconds = np.empty(epochs), np.empty(epochs)
         self.validation_losses = None if validation is None else np.empty(epochs)
+        self.order = np.empty(n, np.int64) if shuffled else None
         self.extra: dict[str, list[Any]] = {}
         self.fit = _core.Fit(
             net._plan,
@@ -211,26 +251,50 @@ class _Run:
             gradient_clip=clip,
             sampling=sampling,
             batch_size=batch_size,
-            order=np.empty(n, np.int64) if shuffled else None,
+            order=self.order,
             learning_rates=rates,
             losses=self.losses,
             validation_losses=self.validation_losses,
             seconds=self.seconds,
         )
+        if earlier is not None:
+            self.go_on(earlier)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The history's columns of numbers, in which C or Python fills in each epoch."""
+        columns = {"loss": self.losses, "learning_rate": self.rates, "seconds": self.seconds}
+        if self.validation_losses is not None:
+            columns["validation_loss"] = self.validation_losses
+        return columns
 
     def train(
         self, watchers: list[Any], bar: "_Progress", print_every: int, health: bool
     ) -> History:
-        net, epochs = self.net, self.rates.size
-        net.history = self.history(0)
-        self.tell(watchers, "on_fit_begin", net)
-        bar.open(epochs * self.n_batches)
-        printed, stopped, began, watch = 0, False, perf_counter(), None
+        net = self.net
+        self.watchers = watchers
+        net._exclusive.run = self
         try:
+            return self.train_on(bar, print_every, health)
+        finally:
+            net._exclusive.run = None
+            if not self.finished or net._interrupted is not None:
+                net._interrupted = self.unfinished()
+
+    def train_on(self, bar: "_Progress", print_every: int, health: bool) -> History:
+        net, epochs, watchers = self.net, self.rates.size, self.watchers
+        net.history = self.history(self.fit.epoch)
+        if watchers:
+            self.begin()
+        self.begun = True
+        bar.open(epochs * self.n_batches)
+        printed = first = self.fit.epoch
+        began, watch = perf_counter(), None
+        try:
+            stopped = bool(printed and watchers) and self.end_epoch(watchers)
             while self.fit.epoch < epochs and not stopped:
                 done = self.stretch(self.fit.epoch + 1 if watchers else epochs)
                 if health and watch is None and perf_counter() - began >= net._unwatched:
-                    watch = Watch(net, self.data, epochs)
+                    watch = Watch(net, self.data, epochs - first)
                     watch.begin()
                 if watchers and done:
                     stopped = self.end_epoch(watchers)
@@ -242,13 +306,42 @@ class _Run:
                 )
         finally:
             net.history = self.history(self.fit.epoch)
-        self.tell(watchers, "on_fit_end", net, net.history)
+        self.finished = self.ended or self.fit.epoch == epochs
+        if watchers:
+            self.end()
         net._unwatched -= perf_counter() - began
         if watch is not None:
             bar.close()  # before lines about warnings
             epoch = self.fit.epoch
             watch.end(self.losses[:epoch], float(self.rates[epoch - 1]), epoch * self.n_batches)
         return net.history
+
+    def begin(self) -> None:
+        """Tell the callbacks, but those that go on from where they were."""
+        watchers = self.watchers
+        self.told = [self.rounds] * len(watchers)
+        kept = [] if self.earlier is None else list(self.earlier.callbacks)
+        fresh = []
+        for i, watcher in enumerate(watchers):
+            same = [entry for entry in kept if entry["type"] == type(watcher).__name__]
+            if same and _has_state(watcher):
+                kept = [entry for entry in kept if entry is not same[0]]
+                watcher.load_state_dict(same[0]["state"])
+                self.told[i] = same[0]["told"]
+            else:
+                fresh.append(watcher)
+        self.tell(fresh, "on_fit_begin", self.net)
+
+    def end(self) -> None:
+        """Tell the callbacks; what they do to the network is no part of an unfinished fit."""
+        before = None
+        if not self.finished:
+            before = self.net.parameters.copy()
+            self.stopped = self.record()
+            self.stopped.arrays["parameters"] = before
+        self.tell(self.watchers, "on_fit_end", self.net, self.net.history)
+        if self.stopped is not None and np.array_equal(before, self.net.parameters):
+            del self.stopped.arrays["parameters"]
 
     def stretch(self, stop_epoch: int) -> bool:
         """Train in C for a while; say whether `stop_epoch` is reached."""
@@ -271,6 +364,7 @@ class _Run:
             raise error from None
         finally:
             self.state.step = self.fit.n_steps
+            self.state.epoch = self.first_epoch + self.fit.epoch
 
     def tell(self, watchers: list[Any], event: str, *arguments: Any) -> list[Any]:
         """Call the callbacks, which may use the network; return their answers."""
@@ -291,24 +385,112 @@ class _Run:
         return logs
 
     def end_epoch(self, watchers: list[Any]) -> bool:
-        """Call the callbacks; say whether one of them wants to stop."""
-        epoch = self.fit.epoch - 1
-        logs = self.logs(epoch)
-        known = set(logs)
-        stops = self.tell(watchers, "on_epoch_end", self.net, epoch, logs)
-        for name in logs.keys() - known:
-            self.extra.setdefault(name, [np.nan] * epoch)
-        for name, values in self.extra.items():
-            values.append(logs.get(name, np.nan))
+        """Call the callbacks that have not heard of this epoch; say whether one wants to stop."""
+        done = self.rounds = self.fit.epoch
+        logs = self.logs(done - 1)
+        known, stops = set(logs), False
+        try:
+            for i, watcher in enumerate(watchers):
+                if self.told[i] >= done:
+                    continue
+                answers = self.tell([watcher], "on_epoch_end", self.net, done - 1, logs)
+                stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+                stops = stops or stop
+                if stop and isinstance(watcher, EarlyStopping):
+                    self.ended = True  # and is asked again if the end does not come to pass
+                else:
+                    self.told[i] = done
+        finally:
+            self.note(logs, known)
         self.heed_learning_rate()
-        return any(isinstance(stop, bool | np.bool_) and stop for stop in stops)
+        return stops
+
+    def note(self, logs: dict[str, Any], known: set[str]) -> None:
+        """Keep what the callbacks added to the figures of the last epoch."""
+        epoch = self.fit.epoch - 1
+        for name in logs.keys() - known:
+            values = self.extra.setdefault(name, [])
+            values[epoch:] = []
+            values += [np.nan] * (epoch - len(values))
+            values.append(logs[name])
 
     def heed_learning_rate(self) -> None:
         """Go on with the learning rate that a callback has given the optimiser."""
         if self.optimizer.learning_rate is not self.learning_rate:
             self.learning_rate = self.optimizer.learning_rate
-            later = schedules.rates(self.learning_rate, self.rates.size)[self.fit.epoch :]
-            self.rates[self.fit.epoch :] = later
+            later = schedules.rates(self.learning_rate, self.rates.size, self.first_epoch)
+            self.rates[self.fit.epoch :] = later[self.fit.epoch :]
+
+    # ---- interruptions ---------------------------------------------------------------------------
+
+    def unfinished(self) -> Unfinished | None:
+        """Return what is needed to finish this fit; None if it is finished."""
+        if self.finished:
+            return None
+        if not self.begun and self.earlier is not None:
+            return self.earlier
+        return self.stopped or self.record()
+
+    def record(self) -> Unfinished:
+        numbers, sums = self.fit.position()
+        recorded = numbers["epoch"] + numbers["validating"]
+        arrays = {"sums": sums}
+        for name, column in self.columns().items():
+            after = name in ("validation_loss", "seconds")  # the validation
+            arrays[f"column.{name}"] = column[: numbers["epoch"] if after else recorded].copy()
+        for name, values in self.extra.items():
+            arrays[f"column.{name}"] = objects(values[:recorded])
+        if self.order is not None:
+            batch_size, sampling, *_ = self.settings
+            replaces = sampling == "replacement"
+            if replaces and numbers["drawn"]:
+                arrays["order"] = self.order[:batch_size].copy()
+            elif not replaces and (numbers["drawn"] or numbers["batch"] > 0):
+                arrays["order"] = self.order.copy()
+        n_validation = None
+        if self.validation is not None:
+            held_out = self.validation[3]
+            n_validation = len(self.validation[0] if held_out is None else held_out)
+            if held_out is not None:
+                arrays["held_out"] = held_out
+        settings = _settings(self.data, n_validation, self.rates.size, *self.settings)
+        settings["optimizer"] = self.optimizer_text()
+        told = self.rounds if self.watchers else numbers["epoch"]
+        position = numbers | {"told": told, "first_epoch": self.first_epoch}
+        return Unfinished(settings, position, self.callback_states(), arrays)
+
+    def optimizer_text(self) -> str:
+        """How the optimiser was given; callbacks may have changed its learning rate since."""
+        if self.earlier is not None:
+            return self.earlier.settings["optimizer"]
+        return _optimizer_text(self.optimizer, self.first_learning_rate)
+
+    def callback_states(self) -> list[dict[str, Any]]:
+        if not self.begun:
+            return []
+        return [
+            {"type": type(watcher).__name__, "told": told, "state": dict(watcher.state_dict())}
+            for watcher, told in zip(self.watchers, self.told, strict=True)
+            if _has_state(watcher)
+        ]
+
+    def go_on(self, earlier: Unfinished) -> None:
+        """Stand where the earlier fit stood."""
+        arrays, columns = earlier.arrays, self.columns()
+        for name, values in arrays.items():
+            kind, _, column = name.partition(".")
+            if kind == "column" and column in columns:
+                columns[column][: values.size] = values
+            elif kind == "column":
+                self.extra[column] = values.tolist()
+        if self.order is not None:
+            order = arrays.get("order", self.order[:0])
+            self.order.fill(0)
+            self.order[: order.size] = order
+        if "parameters" in arrays:
+            self.net.parameters[...] = arrays["parameters"]
+        self.rounds = earlier.position["told"]
+        self.fit.go_to(earlier.position, arrays["sums"])
 
     def history(self, epochs: int) -> History:
         columns = (self.rates, self.losses, self.seconds, self.validation_losses, self.extra)
@@ -410,9 +592,16 @@ def _held_out(n: int, share: float) -> int:
 
 
 def _split(
-    rng: "np.random.Generator", n: int, held_out: int, weight: np.ndarray | None
+    rng: "np.random.Generator",
+    n: int,
+    held_out: int,
+    weight: np.ndarray | None,
+    earlier: Unfinished | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the rows to train on and those to hold out, both in order."""
+    if earlier is not None:
+        rows_held_out = earlier.arrays["held_out"]
+        return np.setdiff1d(np.arange(n), rows_held_out), rows_held_out
     before = rng.bit_generator.state
     order = rng.permutation(n)
     rows, rows_held_out = np.sort(order[held_out:]), np.sort(order[:held_out])
@@ -425,10 +614,68 @@ def _split(
     return rows, rows_held_out
 
 
-def _optimizer(net: "Network", optimizer: Any) -> optimizers.Optimizer:
-    if optimizer is None:
-        return optimizers.SGD() if net.optimizer is None else net.optimizer
-    return optimizers.get(optimizer)
+def _optimizer(net: "Network", optimizer: Any, earlier: Unfinished | None) -> optimizers.Optimizer:
+    given = None if optimizer is None else optimizers.get(optimizer)
+    if earlier is None:
+        return given or net.optimizer or optimizers.SGD()
+    if given is not None and given is not net.optimizer:
+        text = _optimizer_text(given, given.learning_rate)
+        if text != earlier.settings["optimizer"]:
+            was = earlier.settings["optimizer"]
+            raise ValueError(f"resume=True goes on with optimizer {was}, got {text}")
+    return net.optimizer or optimizers.SGD()
+
+
+def _optimizer_text(optimizer: optimizers.Optimizer, learning_rate: Any) -> str:
+    twin = copy.copy(optimizer)
+    twin.learning_rate = learning_rate
+    return repr(twin)
+
+
+def _settings(
+    data: tuple[Any, ...],
+    n_validation: int | None,
+    epochs: int,
+    batch_size: int,
+    sampling: str,
+    clip: float,
+    share: float,
+) -> dict[str, Any]:
+    """Return what a fit that goes on must share with the one before."""
+    return {
+        "n": data[0].shape[0],
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "sampling": sampling,
+        "gradient_clip": clip or None,
+        "validation_fraction": share,
+        "sample_weight": data[2] is not None,
+        "n_validation": n_validation,
+    }
+
+
+def _rates(
+    net: "Network", optimizer: optimizers.Optimizer, epochs: int, earlier: Unfinished | None
+) -> np.ndarray:
+    """Return the learning rates; a schedule goes on where the optimiser stands."""
+    if earlier is not None:
+        earlier.check_epochs(epochs)
+        return schedules.rates(optimizer.learning_rate, epochs, earlier.position["first_epoch"])
+    first = optimizer.epochs_done(net) if callable(optimizer.learning_rate) else 0
+    return schedules.rates(optimizer.learning_rate, epochs, first)
+
+
+def _earlier(net: "Network") -> Unfinished:
+    if net._interrupted is None:
+        raise ValueError(
+            "there is nothing to resume: the network has no fit that was interrupted. Call fit "
+            "without resume to train on"
+        )
+    return net._interrupted
+
+
+def _has_state(callback: Any) -> bool:
+    return hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict")
 
 
 def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
@@ -441,11 +688,13 @@ def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
             raise TypeError(
                 f"a callback must be a function or an object with {events}; got {callback!r}"
             )
-    if early_stopping is None:
-        return watchers
-    if not isinstance(early_stopping, EarlyStopping):
-        early_stopping = EarlyStopping(patience=whole(early_stopping, "early_stopping", 1))
-    return [*watchers, early_stopping]
+    if early_stopping is not None:
+        if not isinstance(early_stopping, EarlyStopping):
+            early_stopping = EarlyStopping(patience=whole(early_stopping, "early_stopping", 1))
+        watchers.append(early_stopping)
+    if watchers:  # what is saved is what the others leave
+        watchers.sort(key=lambda callback: isinstance(callback, Checkpoint))
+    return watchers
 
 
 _EVENTS = ("on_fit_begin", "on_epoch_end", "on_fit_end")

@@ -26,7 +26,7 @@ STALLED_EPOCHS, STALLED_RANGE = 10, 1e-4
 STALLED_RATIO = {"short": 0.5, "vanished": 0.9}
 WORTHWHILE = 0.9
 VANISHED = 1e-4
-_FRAMES = 5  # _warn, begin or end, _Run.train, fit, and the caller
+_FRAMES = 6  # _warn, begin or end, _Run.train_on, _Run.train, fit, and the caller
 
 
 class Watch:
@@ -38,7 +38,7 @@ class Watch:
     data : (X, y, weight or None, rows or None)
         What the fit reads.
     epochs : int
-        How many it is meant to run.
+        How many it is meant to run, those before a resume aside.
     """
 
     def __init__(self, net: "Network", data: tuple[Any, ...], epochs: int) -> None:
