@@ -1,4 +1,5 @@
 /* The quick way past divergence and the careful one, subnormal numbers, giving a batch up, and blocks that threads share. */
+#include <fenv.h>
 #include <float.h>
 
 #include "float_state.h"
@@ -155,6 +156,42 @@ TEST(the_caller_keeps_its_floating_point_state)
     }
 }
 
+static void compute_all(const setting *s, rig *r, void *gradients, void *y, void *const *slots)
+{
+    const bp_dataset data = data_of(r, 1);
+    const bp_array x = contiguous(s->dtype, r->x, ROWS, r->n_in);
+    double value;
+    for (int f = 0; f < BP_N_FUNCTIONS; f++) s->kernels->function((bp_function)f, y, r->target, ROWS * r->n_out);
+    s->kernels->predict(r->plan, r->workspace, y, r->parameters, &x);
+    CHECK_INT(s->kernels->loss_and_gradient(r->plan, r->workspace, &value, gradients, NULL, r->parameters, &data, 1, 7), BP_OK);
+    for (int o = 0; o < BP_N_OPTIMIZERS; o++) /* with whatever another one has left: it may be refused */
+        s->kernels->optimizer_step((bp_optimizer)o, r->parameters, gradients, slots, test_hyper, 0.001, 1, r->n_parameters);
+}
+
+TEST(other_calls_do_not_touch_the_floating_point_state)
+{
+    const float_state plain = float_state_get(), flushing = (float_state_flush_subnormals(), float_state_get());
+    float_state_set(plain);
+    fesetround(FE_UPWARD);
+    const float_state upward = float_state_get();
+    fesetround(FE_TONEAREST);
+    const float_state states[] = {plain, flushing, upward};
+    for (int i = 0; i < 3; i++) {
+        rig r = rig_up(s, &networks[3], ROWS, ROWS);
+        void *gradients = reals(s, r.n_parameters), *y = reals(s, ROWS * r.n_out);
+        void *slots[BP_MAX_SLOTS];
+        for (int j = 0; j < BP_MAX_SLOTS; j++) slots[j] = random_reals(s, r.n_parameters, 0.1, 0.2, 5);
+        float_state_set(states[i]);
+        compute_all(s, &r, gradients, y, slots);
+        CHECK_INT((long long)(float_state_get() & FLOAT_STATE_CONTROLS), (long long)(states[i] & FLOAT_STATE_CONTROLS));
+        float_state_set(plain);
+        for (int j = 0; j < BP_MAX_SLOTS; j++) release(slots[j]);
+        release(gradients);
+        release(y);
+        rig_down(&r);
+    }
+}
+
 /* A gradient that is subnormal counts as zero in training, and not elsewhere. */
 TEST(training_flushes_subnormals_to_zero)
 {
@@ -282,6 +319,7 @@ const test_case guard_tests[] = {CASE(numbers_from_the_limit_on_are_taken_with_c
                                  CASE(both_ways_give_the_same_bits),
                                  CASE(infinity_in_the_middle_of_a_fit),
                                  CASE(the_caller_keeps_its_floating_point_state),
+                                 CASE(other_calls_do_not_touch_the_floating_point_state),
                                  CASE(training_flushes_subnormals_to_zero),
                                  CASE(a_batch_that_is_given_up_leaves_nothing_behind),
                                  CASE(blocks_that_threads_share_give_the_same_bits),
