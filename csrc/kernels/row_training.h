@@ -70,11 +70,13 @@ static bp_status train_by_rows(session *s, int64_t most, int64_t *done)
     const int64_t harmless = harmless_ahead(s, rate, 1);
     if (harmless < most) most = harmless;
     place_rows(&u, plan, w->rows);
-    if (!w->rows_loaded) load_rows(plan, w->rows, fit->parameters);
-    w->rows_loaded = 1;
     /* the last batch of all is train_block()'s, which keeps its gradient */
     const int64_t n = fit->data.n_rows, last = n - (fit->epoch + 1 == fit->stop_epoch);
     const int64_t end = last - fit->batch < most ? last : fit->batch + most;
+    if (fit->batch < end && !w->rows_loaded) {
+        load_rows(plan, w->rows, fit->parameters);
+        w->rows_loaded = 1;
+    }
     for (*done = 0; fit->batch < end; ++*done) {
         if (replacing || fit->batch == 0) draw_batch(plan, fit);
         const int64_t *row = replacing ? fit->order : source.order ? source.order + fit->batch : &fit->batch;
