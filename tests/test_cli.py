@@ -329,7 +329,7 @@ def test_version_and_help():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_ctrl_c_in_training(tmp_path):
-    with command("train", "--epochs", "300000", cwd=tmp_path) as process:
+    with command("train", "--epochs", "3000000", cwd=tmp_path) as process:
         while process.stdout.readline().split(":")[0] != "check":
             assert process.poll() is None
         process.stderr.read(1)  # the progress bar has begun
