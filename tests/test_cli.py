@@ -329,7 +329,9 @@ def test_version_and_help():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_ctrl_c_in_training(tmp_path):
-    with command("train", "--epochs", "3000000", cwd=tmp_path) as process:
+    # what a shell runs in the background ignores the signal otherwise
+    attend = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with command("train", "--epochs", "3000000", cwd=tmp_path, **attend) as process:
         while process.stdout.readline().split(":")[0] != "check":
             assert process.poll() is None
         process.stderr.read(1)  # the progress bar has begun
