@@ -203,6 +203,14 @@ static void end_epoch(bp_fit *fit)
     fit->batch_weight = sum_of_weights(&fit->validation.weight, fit->validation.rows, 0, fit->validation.n_rows);
 }
 
+/* A batch is done, and with the last one the epoch. */
+static void count_batch(bp_fit *fit)
+{
+    fit->drawn = 0;
+    fit->batch++;
+    if (fit->batch * fit->batch_size >= fit->data.n_rows) end_epoch(fit);
+}
+
 /* Rows of the batch from fit->row on, all of them if it has no more than a block; with the last of them the step. */
 static bp_status train_rows(session *s, const batch *b, int64_t n)
 {
@@ -303,9 +311,8 @@ static bp_status train_block(session *s)
     }
     fit->row += n;
     if (fit->row < b.n) return BP_OK;
-    fit->row = fit->drawn = 0;
-    fit->batch++;
-    if (fit->batch * fit->batch_size >= fit->data.n_rows) end_epoch(fit);
+    fit->row = 0;
+    count_batch(fit);
     return BP_OK;
 }
 

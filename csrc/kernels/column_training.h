@@ -39,14 +39,6 @@ static bp_status update_by_columns(const session *s, const columns *placed, step
     return BP_OK;
 }
 
-/* The epoch that ends with this batch, if it does. */
-static void count_batch(bp_fit *fit)
-{
-    fit->drawn = 0;
-    fit->batch++;
-    if (fit->batch * fit->batch_size >= fit->data.n_rows) end_epoch(fit);
-}
-
 /* Up to `most` updates; *done counts them. What is not modest or not whole is left to train_block(). */
 static bp_status train_by_columns(session *s, int64_t most, int64_t *done)
 {

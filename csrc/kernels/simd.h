@@ -642,7 +642,7 @@ ALWAYS_INLINE real stripe_max(const stripe *s)
 }
 
 /* The lane group of a stripe that column j belongs to, j a multiple of WIDTH. */
-#define LANES(s, j) ((s)->part[(j) / WIDTH % (STRIPE_PARTS)])
+#define LANES(s, j) ((s)->part[(j) / WIDTH % STRIPE_PARTS])
 
 /* The part of a vector that starts at column j of k: all of it, or what is left. */
 ALWAYS_INLINE part vpart_of(int64_t j, int64_t k) { return vpart(k - j < WIDTH ? k - j : WIDTH); }
