@@ -33,7 +33,8 @@ GROUPS = [
     {"_core", "arguments", "checks", "configured", "threads"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
-    {"architecture", "generators", "passes", "network", "training", "history", "callbacks"}
+    {"architecture", "generators", "passes", "network", "training", "fitrun", "progress"}
+    | {"history", "callbacks"}
     | {"unfinished", "health", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"blame", "givengradients", "explanation", "diagnose"}
@@ -49,7 +50,7 @@ LAZY = {
     "safetensors": {"tensorfile"},
     "pandas": {"frames", "tables"},
     "matplotlib": {"plot"},
-    "tqdm": {"training"},
+    "tqdm": {"progress"},
 }
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 

@@ -18,7 +18,8 @@ import test_health as health
 import test_model_file_errors as model_file
 
 import bpcore
-from bpcore import Dense, training
+from bpcore import Dense, fitrun
+from bpcore.progress import Progress
 
 N, EPOCHS = 61, 6
 OPTIMIZERS = {
@@ -118,7 +119,7 @@ class Interrupted(Exception):
 @pytest.fixture
 def interrupt(monkeypatch):
     """interrupt(k): a fit returns to Python often, and the k-th time with an exception."""
-    show = training._Progress.show
+    show = Progress.show
 
     def arm(k):
         calls = iter(range(k, -1, -1))
@@ -128,9 +129,9 @@ def interrupt(monkeypatch):
             if next(calls, None) == 0:
                 raise Interrupted
 
-        monkeypatch.setattr(training._Progress, "show", fail)
+        monkeypatch.setattr(Progress, "show", fail)
 
-    monkeypatch.setattr(training, "BUDGET", 0.0)
+    monkeypatch.setattr(fitrun, "BUDGET", 0.0)
     yield arm
 
 
@@ -202,6 +203,25 @@ def test_of_another_dtype_there_is_nothing_to_finish(interrupt):
         net.astype("float32").fit(*data, resume=True)
 
 
+def interrupted_while(what, interrupt, net, data, keywords, times, path):
+    """How many of these interruptions came at such a position; each fit is resumed from a file."""
+    whole = copy.deepcopy(net)
+    history = whole.fit(*data, **keywords)
+    found = 0
+    for k in times:
+        interrupt(k)
+        parts = copy.deepcopy(net)
+        with pytest.raises(Interrupted):
+            parts.fit(*data, **keywords)
+        found += parts._interrupted.position[what]
+        interrupt(-1)
+        parts = again(parts, "file", path)
+        parts.fit(*data, **keywords, resume=True)
+        assert results(parts) == results(whole)
+        assert records(parts.history) == records(history)
+    return found
+
+
 def test_a_batch_of_many_blocks_starts_again(interrupt, tmp_path):
     """Interrupted between the blocks of a batch, whose rows and dropout key are drawn."""
     rng = np.random.default_rng(0)
@@ -211,21 +231,9 @@ def test_a_batch_of_many_blocks_starts_again(interrupt, tmp_path):
         net = bpcore.Network(layers, rng=1)
         keywords = {"epochs": 2, "batch_size": 2000, "sampling": sampling, "optimizer": "adam"}
         keywords |= {"validation_data": data}
-        whole = copy.deepcopy(net)
-        history = whole.fit(*data, **keywords)
-        drawn = 0
-        for k in range(5):
-            interrupt(k)
-            parts = copy.deepcopy(net)
-            with pytest.raises(Interrupted):
-                parts.fit(*data, **keywords)
-            drawn += parts._interrupted.position["drawn"]
-            interrupt(-1)
-            parts = again(parts, "file", tmp_path / "model")
-            parts.fit(*data, **keywords, resume=True)
-            assert results(parts) == results(whole)
-            assert records(parts.history) == records(history)
-        assert drawn, "no interruption was inside a batch"
+        assert interrupted_while(
+            "drawn", interrupt, net, data, keywords, range(5), tmp_path / "model"
+        ), "no interruption was inside a batch"
 
 
 def test_interrupted_while_it_validates(interrupt, tmp_path):
@@ -233,21 +241,9 @@ def test_interrupted_while_it_validates(interrupt, tmp_path):
     data, many = (rng.normal(size=(9, 4)), rng.normal(size=(9, 3))), rng.normal(size=(20000, 7))
     net = bpcore.mlp([4, 90, 3], rng=1)
     keywords = {"epochs": 2, "optimizer": "adam", "validation_data": (many[:, :4], many[:, 4:])}
-    whole = copy.deepcopy(net)
-    history = whole.fit(*data, **keywords)
-    validating = 0
-    for k in range(1, 5):
-        interrupt(k)
-        parts = copy.deepcopy(net)
-        with pytest.raises(Interrupted):
-            parts.fit(*data, **keywords)
-        validating += parts._interrupted.position["validating"]
-        interrupt(-1)
-        parts = again(parts, "file", tmp_path / "model")
-        parts.fit(*data, **keywords, resume=True)
-        assert results(parts) == results(whole)
-        assert records(parts.history) == records(history)
-    assert validating, "no interruption was inside a validation"
+    assert interrupted_while(
+        "validating", interrupt, net, data, keywords, range(1, 5), tmp_path / "model"
+    ), "no interruption was inside a validation"
 
 
 # --------------------------------------------------------------------------------------- callbacks
@@ -403,7 +399,7 @@ def test_ctrl_c(tmp_path, monkeypatch):
     data = rng.normal(size=(2000, 20)), rng.normal(size=(2000, 2))
     net = bpcore.mlp([20, 30, 2], rng=1)
     keywords = {"epochs": 150, "batch_size": 16, "optimizer": "adam"}
-    monkeypatch.setattr(training, "BUDGET", 0.002)
+    monkeypatch.setattr(fitrun, "BUDGET", 0.002)
     whole = copy.deepcopy(net)
     history = whole.fit(*data, **keywords)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)

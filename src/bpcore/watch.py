@@ -26,7 +26,7 @@ STALLED_EPOCHS, STALLED_RANGE = 10, 1e-4
 STALLED_RATIO = {"short": 0.5, "vanished": 0.9}
 WORTHWHILE = 0.9
 VANISHED = 1e-4
-_FRAMES = 6  # _warn, begin or end, _Run.train_on, _Run.train, fit, and the caller
+_FRAMES = 6  # _warn, begin or end, Run.train_on, Run.train, fit, and the caller
 
 
 class Watch:
