@@ -145,7 +145,7 @@ ALWAYS_INLINE vec add_log(vec lead, vec rest, vec f, vec twice_low)
     const vec sum = lead + f;
     rest = rest + (f - (sum - lead));               /* what the sum lost */
     rest = vfma(twice_low, vset(C(0.5)) - s, rest); /* 1 / (1 + f) is 1 - 2s nearly */
-    return sum + vfma(-s, vfma(-z, VPOLY(LOG_POLY, z), f), rest);
+    return sum + vfma_once(-s, vfma(-z, VPOLY(LOG_POLY, z), f), rest);
 }
 
 /* log(u + c) for u positive and normal, |c| at most half a unit in the last place of u; nan where c is. */
@@ -187,7 +187,7 @@ ALWAYS_INLINE vec sigmoid_v(vec x)
     low = vfma(scale, e.r, start - lead) + low;
     low = vfma(e.rest, rough - one, low);
     const vec tail = vfma(scaled_square, e.poly, low);
-    const vec excess = vfma(q, tail, vfma(q, lead, vset(-1))); /* q (1 + exp(-x)) - 1 */
+    const vec excess = vfma(q, tail, vfma_once(q, lead, vset(-1))); /* q (1 + exp(-x)) - 1 */
     vec y = vfma(q, vfma(excess, excess, -excess), q);
     if (vany(vless(vset(SIGMOID_FARTHEST), vabs(x)))) { /* hardly ever, and so no delay for the others */
         y = vselect(vless(vset(SIGMOID_FARTHEST), x), one, y);
@@ -205,13 +205,13 @@ ALWAYS_INLINE vec tanh_v(vec x)
     const exp_parts e = exp_split(a * vset(-2), vmax(shifted, vset(shifter - (MANTISSA + 1))), shifter);
     const vec scale = vpow2(e.shifted), start = scale - vset(C(0.5));
     const vec p = vfma(e.square, e.poly, e.r), t = vfma(scale, p, start);
-    vec p_low = vfma(e.square, e.poly, e.r - p); /* what rounding took from p, and then from t */
+    vec p_low = vfma_once(e.square, e.poly, e.r - p); /* what rounding took from p, and then from t */
 #if BP_REAL_BITS == 64
     p_low = vfma(e.rest, vset(1) + p, p_low); /* in float32 it is too small to matter */
 #endif
     const vec t_low = vfma(scale, p_low, vfma(scale, p, start - t));
-    const vec y = t / (vset(1) + t), inverse = vset(1) - y;    /* of 1 + t */
-    const vec left = vfma(t_low, inverse, vfma(-y, t, t - y)); /* t - y (1 + t), and the same of t_low */
+    const vec y = t / (vset(1) + t), inverse = vset(1) - y;         /* of 1 + t */
+    const vec left = vfma(t_low, inverse, vfma_once(-y, t, t - y)); /* t - y (1 + t), and the same of t_low */
     return vsign_of(vfma(left, inverse, y), x);
 }
 
@@ -242,7 +242,7 @@ ALWAYS_INLINE vec normal_cdf_v(vec x, vec *density)
     vec a = vmin(vabs(x), vset(TAIL_FARTHEST));
     vec half_a = vset(C(0.5)) * a;
     vec h = half_a * a;
-    vec h_low = vfma(half_a, a, -h); /* what rounding took from a^2/2 */
+    vec h_low = vfma_once(half_a, a, -h); /* what rounding took from a^2/2 */
     vec e = exp_v(-h);
     e = vfma(e, -h_low, e);
     *density = e * vset(C(0.39894228040143268));

@@ -4,6 +4,7 @@
  *   vload(p) vstore(p, v)         no alignment needed          vset(x)            all lanes x
  *   vload_part vstore_part        the first lanes of a `part`  vpart(n)           the first n lanes, 0 <= n <= WIDTH
  *   vkeep(v, part)                the other lanes become 0     vfma(a, b, c)      a b + c, rounded once where WIDTH > 1
+ *   vfma_once(a, b, c)            the same, and as good where WIDTH is 1, but slow there: for what roundings took
  *   vless(a, b) -> vmask          false where either is nan    vselect(m, a, b)   m ? a : b
  *   vall(m)                       whether m holds in all lanes vfold(v)           the sum of the lanes, folded in halves
  *   vlane(v, k)                   all lanes lane k of v, 0 <= k < WIDTH
@@ -522,6 +523,21 @@ ALWAYS_INLINE int vall(vmask m) { return m; }
 ALWAYS_INLINE real vfold(vec v) { return v; }
 ALWAYS_INLINE vec vselect(vmask m, vec a, vec b) { return m ? a : b; }
 ALWAYS_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; } /* fma() in software would be far slower */
+#if BP_REAL_BITS == 64
+/* Dekker's product (Numerische Mathematik 18, 1971): a and b are cut into halves whose products are exact. Magnitudes below 2^996. */
+ALWAYS_INLINE vec vfma_once(vec a, vec b, vec c)
+{
+    const vec splitter = 134217729; /* 2^27 + 1 */
+    const vec a_shifted = splitter * a, b_shifted = splitter * b;
+    const vec a_high = a_shifted - (a_shifted - a), a_low = a - a_high;
+    const vec b_high = b_shifted - (b_shifted - b), b_low = b - b_high;
+    const vec product = a * b;
+    const vec product_low = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low);
+    return (product + c) + product_low;
+}
+#else
+ALWAYS_INLINE vec vfma_once(vec a, vec b, vec c) { return (vec)((double)a * (double)b + (double)c); }
+#endif
 ALWAYS_INLINE bits bits_of(real x)
 {
     bits b;
@@ -601,6 +617,10 @@ ALWAYS_INLINE words words_of(uint64_t x)
 #endif
 
 /* ---- built from the above ------------------------------------------------------------------------------------------ */
+
+#if WIDTH > 1
+#define vfma_once vfma
+#endif
 
 /* To the nearest whole number, |x| < 2^(MANTISSA - 1). */
 ALWAYS_INLINE vec vround(vec x)
