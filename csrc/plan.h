@@ -2,9 +2,7 @@
 #ifndef BP_PLAN_H
 #define BP_PLAN_H
 
-#include <stdatomic.h>
-
-#include "bpcore.h"
+#include "pool.h"
 
 typedef struct bp_layer {
     bp_layer_kind kind;
@@ -71,7 +69,7 @@ struct bp_workspace {
     int rows_loaded;      /* while training by rows: the parameters are there */
     int kept_training;    /* whether dropout acted in the last forward() */
     int64_t value_stride; /* of values[0] */
-    atomic_int immodest;  /* striped products going forward may have met numbers beyond the guard's limit */
+    bp_flag immodest;     /* striped products going forward may have met numbers beyond the guard's limit */
     const void **values;  /* [n_layers + 1] what went into each layer, and what came out of the last */
     void **outputs;       /* [n_layers] */
     void **masks;         /* [n_layers] of dropout layers, else NULL */

@@ -17,7 +17,6 @@ static void run_alone(bp_part_fn function, void *argument, int64_t n_parts)
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 
 enum { MOST_THREADS = 256, CACHE_LINES = 128 /* bytes; processors fetch lines of 64 in pairs */ };
 

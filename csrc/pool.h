@@ -7,6 +7,18 @@
 /* Threads and C11 atomics that are sure to be there; otherwise the caller computes everything. */
 #if defined(__GNUC__) && !defined(_WIN32)
 #define BP_HAS_WORKERS 1
+#include <stdatomic.h>
+#endif
+
+/* A flag that parts of the same run may set; who reads it does so before the run or after it. */
+#ifdef BP_HAS_WORKERS
+typedef atomic_int bp_flag;
+static inline void bp_flag_set(bp_flag *flag, int value) { atomic_store_explicit(flag, value, memory_order_relaxed); }
+static inline int bp_flag_get(const bp_flag *flag) { return atomic_load_explicit(flag, memory_order_relaxed); }
+#else
+typedef int bp_flag;
+static inline void bp_flag_set(bp_flag *flag, int value) { *flag = value; }
+static inline int bp_flag_get(const bp_flag *flag) { return *flag; }
 #endif
 
 typedef void (*bp_part_fn)(void *argument, int64_t part);

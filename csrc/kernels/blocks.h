@@ -180,8 +180,8 @@ static int block_is_modest(const pass *p, int64_t n)
         const bp_layer *layer = &plan->layers[i];
         if (layer->kind != BP_LAYER_DENSE) continue;
         const int64_t stride = value_stride(p, i);
-        const int seen =
-            bp_is_striped(plan->dtype, layer->n_out, layer->n_in) && !w->immodest; /* by the product going forward */
+        const int seen = bp_is_striped(plan->dtype, layer->n_out, layer->n_in) &&
+                         !bp_flag_get(&w->immodest); /* by the product going forward */
         if (!seen && !rows_are_below(w->values[i], stride, n, layer->n_in, VALUE_LIMIT)) return 0;
         if (!rows_are_below(w->deltas[i], layer->out_stride, n, layer->n_out, VALUE_LIMIT)) return 0;
     }

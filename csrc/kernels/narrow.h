@@ -131,7 +131,7 @@ static void run_striped_rows(const product *p, int64_t i, int64_t rows)
             b_column = STRIPED_CHUNK;
         }
         if (!dot_rows(sums, p->a + i * p->a_row + l, p->a_row, b, b_column, rows, p->n, k, p->a_limit) && p->a_beyond)
-            atomic_store_explicit(p->a_beyond, 1, memory_order_relaxed);
+            bp_flag_set(p->a_beyond, 1);
     }
     for (int64_t r = 0; r < rows; r++) {
         real row[64 / sizeof(real)] = {0};

@@ -167,7 +167,7 @@ static const real *forward_block(const pass *p, const real *x, int64_t x_stride,
     bp_workspace *w = p->workspace;
     w->values[0] = x;
     w->value_stride = x_stride;
-    atomic_store_explicit(&w->immodest, 0, memory_order_relaxed);
+    bp_flag_set(&w->immodest, 0);
     for (int64_t i = 0; i < n_layers; i++) {
         const real *in = w->values[i];
         if (p->plan->layers[i].kind != BP_LAYER_DENSE) {

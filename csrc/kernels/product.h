@@ -3,8 +3,6 @@
 #ifndef BP_PRODUCT_H
 #define BP_PRODUCT_H
 
-#include <stdatomic.h>
-
 #include "../plan.h"
 #include "simd.h"
 
@@ -28,8 +26,8 @@ struct product {
     const real *added;
     int64_t added_stride;
     int narrow;
-    real a_limit;         /* a striped product may look at A as it reads it: */
-    atomic_int *a_beyond; /* set if a magnitude in A may be a_limit or more; NULL: nobody asks */
+    real a_limit;      /* a striped product may look at A as it reads it: */
+    bp_flag *a_beyond; /* set if a magnitude in A may be a_limit or more; NULL: nobody asks */
     void (*finish)(const product *p, int64_t i, int64_t j, int64_t rows, int64_t columns);
     const void *context; /* for finish */
 };
