@@ -4,6 +4,7 @@
 
 #include "../pool.h"
 #include "narrow.h"
+#include "squares.h"
 
 #define PACKED_TERMS 256               /* of B at a time: a panel of them stays in L1, or near it */
 #define PACKED_BYTES (384 * 1024)      /* of A at a time: a block of them stays in L2; it lies on the stack */
@@ -209,6 +210,11 @@ static int is_packed(const product *p, const area *r)
     return r->bottom - r->top >= 64 && p->k * p->n * (int64_t)sizeof(real) > packed_from(p, PACKED_FROM);
 }
 
+static int goes_by_squares(const product *p, const area *r)
+{
+    return WIDTH > 1 && p->b_column != 1 && r->bottom - r->top <= SQUARES_ROWS;
+}
+
 static int is_twice_packed(const product *p, const area *r)
 {
     if (p->mode != STORE && p->k > PACKED_TERMS) return 0;
@@ -221,6 +227,8 @@ static void multiply_area(const product *p, const area *r)
         run_striped(p, r->top, r->bottom);
     } else if (is_upright(p)) {
         run_upright(p, r->top, r->bottom);
+    } else if (goes_by_squares(p, r)) {
+        run_squares(p, r->top, r->bottom, r->left, r->right);
     } else if (!is_packed(p, r)) {
         run_direct(p, r);
     } else if (is_twice_packed(p, r)) {
@@ -236,7 +244,7 @@ static void multiply_area(const product *p, const area *r)
 
 /* ---- Shared by threads: parts of the result, so that no sum depends on them --------------------------------------------- */
 
-/* Multiplications, in vectors, that pay for waking a thread. */
+/* Multiplications, in vectors, that pay for waking a thread. A vector of B or C, which may come from afar, counts as two. */
 #define SHARED_FROM 65536.0
 
 typedef struct shared_product {
@@ -276,7 +284,7 @@ static void multiply_columns(const product *p, int64_t left, int64_t right)
 {
     if (p->m == 0 || left >= right) return;
     const area whole = {0, p->m, left, right};
-    const double work = (double)p->m * (double)p->k * (double)n_parts(right - left, WIDTH);
+    const double m = (double)p->m, k = (double)p->k, work = (m * k + 2 * (m + k)) * (double)n_parts(right - left, WIDTH);
     const int64_t threads = work < SHARED_FROM ? 1 : bp_num_threads();
     if (threads == 1) {
         multiply_area(p, &whole);

@@ -127,6 +127,17 @@ TEST(every_small_product)
                 check_product(s, kind, BP_STORE, m, n, (m + n) % 5, (m + n) % 2 ? WITH_BIAS | WITH_FINISH : WITH_ROOM);
 }
 
+/* A few rows by a transposed B, which is turned in registers, a square at a time. */
+TEST(few_rows_by_transposed_squares)
+{
+    for (int64_t m = 1; m <= 6; m++)
+        for (int64_t n = 1; n <= 70; n += n < 36 ? 1 : 11)
+            for (int64_t k = 0; k <= 70; k += k < 18 ? 1 : 13)
+                check_product(s, 2, (bp_store_mode)((m + n + k) % 3), m, n, k,
+                              (n + k) % 2 ? WITH_BIAS | WITH_FINISH : WITH_ROOM);
+    check_product(s, 2, BP_STEP, 3, 1000, 301, WITH_ADDED | WITH_INITIAL | WITH_FINISH);
+}
+
 TEST(every_store_mode)
 {
     const int withs[] = {0, WITH_ADDED, WITH_INITIAL | WITH_FINISH, WITH_ADDED | WITH_ROOM | WITH_BIAS | WITH_FINISH};
@@ -177,6 +188,7 @@ TEST(products_shared_by_threads)
 }
 
 const test_case product_tests[] = {CASE(every_small_product),
+                                   CASE(few_rows_by_transposed_squares),
                                    CASE(every_store_mode),
                                    CASE(large_products),
                                    CASE(narrow_products_of_many_terms_are_striped),
