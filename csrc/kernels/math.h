@@ -91,11 +91,7 @@ ALWAYS_INLINE exp_parts exp_split(vec x, vec shifted, real shifter)
     exp_parts e;
     const vec n = shifted - vset(shifter);
     e.shifted = shifted;
-#if WIDTH > 1
-    e.r = vfma(n, vset(-LN2), x);
-#else
-    e.r = (x - n * LN2_HIGH) - n * (LN2 - LN2_HIGH); /* both products are exact */
-#endif
+    e.r = vfma_once(n, vset(-LN2), x);
     e.rest = n * vset(-LN2_REST);
     const vec r = e.r, square = r * r;
     e.square = square;
@@ -141,7 +137,10 @@ ALWAYS_INLINE vec expm1_negative_v(vec x)
 /* lead + rest + log(1 + f + low), -0.3 < f <= 0.5, low below a rounding of f; lead is 0 or not less than |f|. */
 ALWAYS_INLINE vec add_log(vec lead, vec rest, vec f, vec twice_low)
 {
-    const vec s = f / (vset(2) + f), z = s * s; /* log(1 + f) = 2 atanh(s) = f - s (f - z poly) */
+    const vec divisor = vset(2) + f, s = f / divisor, z = s * s; /* log(1 + f) = 2 atanh(s) = f - s (f - z poly) */
+#if WIDTH == 1 /* the other roundings are more, so those of s must not count */
+    rest = rest - (vfma_once(-s, divisor, f) - s * (f - (divisor - vset(2)))) / divisor * f;
+#endif
     const vec sum = lead + f;
     rest = rest + (f - (sum - lead));               /* what the sum lost */
     rest = vfma(twice_low, vset(C(0.5)) - s, rest); /* 1 / (1 + f) is 1 - 2s nearly */
