@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import json
 import os
 import pickle
@@ -319,6 +320,41 @@ def test_what_callbacks_recorded_is_kept(tmp_path):
         for name in set(history) - {"seconds", "word"}:  # a file holds numbers
             assert str(np.array(got[name], float)) == str(np.array(history[name], float)), name
         assert str(got["word"][3:]) == str(history["word"][3:])
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_gradients_that_a_callback_has_yet_to_see_are_kept(validated, monkeypatch, tmp_path):
+    """Ctrl-C mostly comes while C computes: after an epoch, but before callbacks hear of it."""
+    net, data, keywords = build({"validated": validated}, epochs=4)
+    given = {"callbacks": [bpcore.GradientNorms()]}
+    whole = copy.deepcopy(net)
+    history = whole.fit(*data, **copy.deepcopy(keywords), **given)
+    stretch, places = fitrun.Run.stretch, set()
+    monkeypatch.setattr(fitrun, "BUDGET", 0.0)
+    for k in itertools.count():
+        calls = iter(range(k, -1, -1))
+
+        def interrupted(run, stop_epoch, calls=calls):
+            done = stretch(run, stop_epoch)
+            if next(calls, None) == 0:
+                raise Interrupted
+            return done
+
+        monkeypatch.setattr(fitrun.Run, "stretch", interrupted)
+        parts = copy.deepcopy(net)
+        try:
+            parts.fit(*data, **copy.deepcopy(keywords), **given)
+        except Interrupted:
+            position = parts._interrupted.position
+        else:
+            break
+        places.add((position["batch"] > 0, position["validating"], position["told"]))
+        parts = again(parts, "file", tmp_path / "model")
+        parts.fit(*data, **copy.deepcopy(keywords), **given, resume=True)
+        assert records(parts.history) == records(history), position
+        assert results(parts) == results(whole), position
+        assert parts.gradients.tobytes() == whole.gradients.tobytes(), position
+    assert {(False, False, told) for told in range(4)} <= places
 
 
 def test_a_learning_rate_that_a_callback_sets_is_kept(tmp_path):
