@@ -214,6 +214,25 @@ def test_what_counts_as_checked_would_have_failed_if_off_by_1e_4(family):
         assert n_wrong > 5 * n_undecided
 
 
+def test_waves_shorter_than_the_first_steps():
+    """Differences over whole waves, at steps that are powers of two, can agree by chance."""
+    n_found = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        c, x = 1e5 * rng.uniform(0.5, 2, 4), rng.normal(size=4) * 10 ** rng.uniform(-1, 1.2)
+
+        def f(x, c=c):
+            return float(np.sin(c * x).sum())
+
+        def wrong(x, c=c):
+            return c * np.cos(c * x) * [1, 1.001, 1, 1]
+
+        report = check_gradients(f, c * np.cos(c * x), x)
+        assert report.n_wrong == 0, f"seed {seed}\n{report}"
+        n_found += check_gradients(f, wrong, x).worst_location == ("x", (1,))
+    assert n_found >= 55
+
+
 @by_family
 def test_one_wrong_entry_is_found(family):
     found = 0

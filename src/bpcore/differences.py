@@ -26,6 +26,7 @@ VERDICTS = ("not judged", "right", "wrong", "kink", "too small to judge")
 KNOWN = 3e-5
 AGREE = 1e-5
 _FINE = 1e-6  # what is tried for first
+_ROUGHLY = 10.0  # errors away is wrong too, though the slope is not known that well
 
 _FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
 _LONGEST = 2.0  # of the scale: far away a function may be flat where it is not at the point
@@ -255,28 +256,39 @@ class _Search:
         right = known & (distance <= AGREE * size + 2 * allowed)
         zero = self._exactly_zero(r, lines) & (size == 0)
         right |= zero
-        far = distance > AGREE * size + np.where(known, 2, 4) * allowed
-        # To call a gradient wrong takes a second, shorter step that says so too, one as short as
-        # can tell both slopes apart (further away there may be kinks, or whole waves, between), and
-        # no gap between the sides that stays: units at their kinks may nearly hide one another.
-        shorter = self.step[: r + 1, lines] < self.step[best, lines]
-        like = np.abs(self.slope[: r + 1, lines] - slope) <= 0.5 * distance
-        agree = like & shorter & (self.bound[: r + 1, lines] <= distance)
-        close = self.step[: r + 1, lines] <= 2 * self._telling_step(lines)
-        gap = self.gap[: r + 1, lines]
-        seen = _SEEN * self.rounding[: r + 1, lines]
-        gap_here = self.gap[best, lines]
-        little = np.where(gap_here < 0.01 * distance, 50, _SEEN)  # too little to watch it fade
-        smooth = gap_here <= np.maximum(
-            little * self.rounding[best, lines], self.harmless_gap * distance
-        )
-        smooth |= (shorter & (gap + seen <= 0.3 * gap_here)).any(axis=0)
-        wrong = far & ~right & smooth & agree.any(axis=0) & (close & like).any(axis=0)
+        far = distance > AGREE * size + np.where(known, 2, _ROUGHLY) * allowed
+        wrong = far & ~right & self._confirmed(r, lines, best, distance)
         self.acceptable[lines] = right
         self.verdict[lines[zero | (right & (allowed <= _FINE * size))]] = RIGHT
         # What is known only roughly may look otherwise at the next step.
         self.verdict[lines[wrong & known]] = WRONG
         self.suspect[lines] = wrong
+
+    def _confirmed(
+        self, r: int, lines: np.ndarray, best: np.ndarray, distance: np.ndarray
+    ) -> np.ndarray:
+        """Whether shorter steps bear out that a gradient is wrong by this distance.
+
+        One must say so too, and one as short as can tell both slopes apart: further away there may
+        be kinks, or whole waves, between. None may say that the slope goes on changing. And there
+        must be no gap between the sides that stays: units at their kinks may nearly hide one
+        another.
+        """
+        step, gap = self.step[: r + 1, lines], self.gap[: r + 1, lines]
+        rounding, bound = self.rounding[: r + 1, lines], self.bound[: r + 1, lines]
+        shorter = step < self.step[best, lines]
+        change = np.abs(self.slope[: r + 1, lines] - self.slope[best, lines])
+        like = change <= 0.5 * distance
+        confirmed = (like & shorter & (bound <= distance)).any(axis=0)
+        confirmed &= (like & (step <= 2 * self._telling_step(lines))).any(axis=0)
+        confirmed &= ~(shorter & (change - rounding > 0.25 * distance)).any(axis=0)
+        gap_here = self.gap[best, lines]
+        little = np.where(gap_here < 0.01 * distance, 50, _SEEN)  # too little to watch it fade
+        smooth = gap_here <= np.maximum(
+            little * self.rounding[best, lines], self.harmless_gap * distance
+        )
+        smooth |= (shorter & (gap + _SEEN * rounding <= 0.3 * gap_here)).any(axis=0)
+        return confirmed & smooth
 
     def _telling_step(self, lines: np.ndarray) -> np.ndarray:
         """The shortest step at which rounding still leaves numeric and analytic slope apart."""
@@ -326,7 +338,7 @@ class _Search:
             step = np.where(suspect & ~tried, aside * at, step)
         telling = self._telling_step(lines)
         tried = (self.step[: r + 1, lines] <= 2 * telling).any(axis=0)
-        doubtful = suspect | (np.isnan(step) & (distance > AGREE * size + 4 * error))
+        doubtful = suspect | (np.isnan(step) & (distance > AGREE * size + _ROUGHLY * error))
         step = np.where(doubtful & ~tried, telling, step)
         return _power_of_two(step)
 
