@@ -357,6 +357,26 @@ def test_gradients_that_a_callback_has_yet_to_see_are_kept(validated, monkeypatc
     assert {(False, False, told) for told in range(4)} <= places
 
 
+@pytest.mark.parametrize("how", ["same", "file"])
+def test_an_interrupted_gradient_norm_is_computed_again(how, monkeypatch, tmp_path):
+    net, data, keywords = build({}, epochs=4)
+    given = {"callbacks": [bpcore.GradientNorms()]}
+    whole = copy.deepcopy(net)
+    history = whole.fit(*data, **copy.deepcopy(keywords), **given)
+    norm, calls = np.linalg.norm, iter([1, 1, 1, 0])  # the second layer's, of the second epoch
+
+    def interrupted(*arguments):
+        if not next(calls, 1):
+            raise KeyboardInterrupt
+        return norm(*arguments)
+
+    monkeypatch.setattr(np.linalg, "norm", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(*data, **keywords, **given)
+    net = again(net, how, tmp_path / "model")
+    assert records(net.fit(*data, **given, resume=True)) == records(history)
+
+
 def test_a_learning_rate_that_a_callback_sets_is_kept(tmp_path):
     """The optimiser may be named as at the start of the fit."""
     net, data, keywords = build({"rate": 0.02}, epochs=8)
