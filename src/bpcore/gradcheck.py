@@ -248,7 +248,7 @@ def _check(
         noise = Noise(max(level, abs(again - center)), size)
         lines = choose_lines(blocks, parameters, rng)
         # Where the gradient can be had around the point too, kinks that hide there come to light.
-        harmless_gap = 1e-4 if gradients is None else 0.05
+        harmless_gap = 1e-4 if gradients is None else 0.7
         slopes = _measure_slopes(value, lines, center, noise, harmless_gap)
         if gradients is not None:
             _forgive_kinks(value, gradients, blocks, lines, slopes)

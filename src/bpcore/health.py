@@ -5,6 +5,7 @@ that layers use alone. Nothing of the network changes: neither gradients nor gen
 last `forward` kept.
 """
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from bpcore import _core
 from bpcore.errors import (
     DeadUnitsWarning,
     SaturationWarning,
+    StalledWarning,
     UnscaledInputWarning,
 )
 from bpcore.frames import to_frame
@@ -31,7 +33,7 @@ DEAD_SLOPE = 1e-3
 """A rectifier, or its smooth kin, is dead where no row's slope is above this."""
 LARGE_SCALE = 20.0
 """An input is unscaled where its root mean square is above this, ..."""
-SMALL_SCALE = 1e-3
+SMALL_SCALE = 0.01
 """... or all its values are below this in size, and half of them not 0, ..."""
 LARGE_OFFSET = 20.0
 """... or its mean is more than this many standard deviations from 0, and values are above 2."""
@@ -44,7 +46,7 @@ MOST_AT_FIRST = 0.9
 PULL = 0.25
 """Outputs are stuck at an end if their targets lie this share of the range further in, on average:
 otherwise that end is where the loss wants them."""
-LEARNT_WITH_DEAD, LEARNT_WITH_SATURATED = 0.5, 0.75
+LEARNT_WITH_DEAD, LEARNT_WITH_SATURATED, LEARNT_WITH_ALIKE = 0.5, 0.75, 0.5
 """No warning of units if the loss is below this share of what the best constant answer has."""
 
 _STEEPEST = {"sigmoid": 0.25, "tanh": 1.0, "softmax": 0.25}
@@ -423,6 +425,7 @@ def report(net: "Network", rows: Rows) -> HealthReport:
     inputs = InputHealth(rows.X)
     ratio = _NAN if rows.y is None else loss_ratio(net, values, rows)
     findings = [*judge_inputs(inputs), *judge_units(net, values, rows, inputs)]
+    findings = findings or judge_likeness(net, values, rows)
     return HealthReport(layers, inputs, len(rows.X), ratio, findings)
 
 
@@ -478,6 +481,36 @@ def judge_units(
     if flat and ratio > LEARNT_WITH_SATURATED:
         findings.append(Finding(SaturationWarning, _saturation_text(flat, inputs)))
     return findings
+
+
+def judge_likeness(net: "Network", values: list[np.ndarray], rows: Rows) -> list[Finding]:
+    """Say which layers' units are all the same, as after a start from zeros, and so stay the same.
+
+    It takes equal weights on both sides: else their gradients differ, and they soon do.
+    """
+    dense = [(name, layer) for name, layer in zip(net.names, net.layers, strict=True)
+             if isinstance(layer, Dense)]  # fmt: skip
+    alike = [
+        f"100% of the units of layer {name} (Dense)"
+        for (name, layer), (_, above) in itertools.pairwise(dense)
+        if layer.n_out > 1
+        and _equal(layer.weight.T)
+        and (not layer.has_bias or _equal(layer.bias))
+        and _equal(above.weight)
+    ]
+    if not alike or not (rows.y is None or loss_ratio(net, values, rows) > LEARNT_WITH_ALIKE):
+        return []
+    text = (
+        f"{_list(alike)} are alike: they have equal weights and equal gradients, so they learn "
+        "the same and never differ. Start again with a new network and random weights, "
+        "weight_init='auto'"
+    )
+    return [Finding(StalledWarning, text)]
+
+
+def _equal(units: np.ndarray) -> bool:
+    """Whether the rows, or numbers, are all the same; cheap where the first two are not."""
+    return bool((units[1] == units[0]).all() and (units == units[0]).all())
 
 
 def _stuck_outputs(
