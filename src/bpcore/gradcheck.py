@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrayCheck", "GradientReport", "check_gradients", "check_network_gradients"]
 
-_ALL_INPUTS = 512  # an input with more entries is sampled
-_SAMPLED_INPUTS = 256
 _REPEATABLE = 1e-9
 _ENOUGH = 20  # wrong entries that were looked at again
-_GAUSS = ((0.3399810435848563, 0.6521451548625461), (0.8611363115940526, 0.3478548451374538))
+_FEW = 3  # of them that were looked at closely
+_PANELS, _GAUSS = 8, 0.5 / 3**0.5  # of each half of a step, two points in each
 
 
 def check_gradients(
@@ -348,12 +347,12 @@ def _forgive_kinks(
             return part.slope(gradients()[number], i)
 
         numeric = slopes.numeric[k]
-        little = 0.1 * abs(part.analytic[i] - numeric)
+        little = 0.3 * abs(part.analytic[i] - numeric)
         near = max(2.0**-30 * part.scale[i], 8 * part.spacing[i])
         around = 0.5 * (part.move(slope, i, near)[0] + part.move(slope, i, -near)[0])
         if abs(around - numeric) <= little:
             slopes.verdict[k] = differences.KINK
-        elif _mean_explains(value, slope, part, i, slopes.step[k], little):
+        elif really_wrong < _FEW and _mean_explains(value, slope, part, i, slopes.step[k], little):
             slopes.verdict[k] = differences.UNDECIDED
         elif (really_wrong := really_wrong + 1) == _ENOUGH:
             return
@@ -367,12 +366,11 @@ def _mean_explains(
     step: float,
     little: float,
 ) -> bool:
-    """Whether a difference over +-step is the mean of the gradients there (Gauss, four points)."""
+    """Whether a difference over +-step is the mean of the gradients there."""
     (up, right), (down, left) = part.move(value, i, step), part.move(value, i, -step)
-    mean = sum(
-        0.5 * weight * (part.move(slope, i, t * step)[0] + part.move(slope, i, -t * step)[0])
-        for t, weight in _GAUSS
-    )
+    panels = np.arange(0.5, _PANELS) / _PANELS
+    points = np.concatenate([panels - _GAUSS / _PANELS, panels + _GAUSS / _PANELS])
+    mean = np.mean([part.move(slope, i, t * step)[0] for t in [*points, *-points]])
     return bool(abs(mean - (up - down) / (right - left)) <= little)
 
 
