@@ -186,8 +186,9 @@ def test_silent_on_the_sample_is_not_dead():
         np.linspace(1990, 2020, 50),
         10 + 0.1 * np.sin(np.arange(50)),
         1e-4 * np.sin(np.arange(50)),
+        8e-3 * np.sin(np.arange(50)),
     ],
-    ids=["large", "years", "offset", "small"],
+    ids=["large", "years", "offset", "small", "hundredths"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_unscaled_columns(column, dtype, rng):
@@ -236,6 +237,33 @@ def test_vanishing_gradient():
     assert only.category is bpcore.StalledWarning
     assert "layer 0" in str(only.message) and "he_normal" in str(only.message)
     assert train("relu") == []
+
+
+@pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "gelu", "softplus"])
+@pytest.mark.parametrize("start", ["zeros", "ones"])
+def test_units_that_are_all_alike(hidden, start, rng):
+    """Equal units get equal gradients: they learn no more than one of them would."""
+    X = rng.standard_normal((200, 4))
+    y = np.sign(X[:, 0] * X[:, 1])
+
+    def make(start):
+        net = bpcore.mlp([4, 8, 8, 1], hidden=hidden, rng=1)
+        for layer in (net[0], net[2], net[4]):
+            if start != "auto":
+                layer.weight = np.full(layer.weight.shape, 0.1 * (start == "ones"))
+        return net
+
+    adam = {"epochs": 60, "optimizer": bpcore.Adam(learning_rate=0.01)}
+    net = make(start)
+    (only,) = warned(net.fit, X, y, **adam)
+    assert only.category is bpcore.StalledWarning
+    assert "100% of the units of layer 0 (Dense)" in str(only.message)
+    assert "layer 2 (Dense)" in str(only.message) and "'auto'" in str(only.message)
+    (finding,) = net.health(X, y).findings
+    assert finding.text == str(only.message)
+    net = make("auto")
+    assert not warned(net.fit, X, y, **adam) and net.health(X, y).ok
+    assert not warned(make(start).fit, X, y, epochs=2)  # it has hardly begun
 
 
 def test_divergence_names_unscaled_inputs():

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -355,6 +356,23 @@ def test_gradients_that_a_callback_has_yet_to_see_are_kept(validated, monkeypatc
         assert results(parts) == results(whole), position
         assert parts.gradients.tobytes() == whole.gradients.tobytes(), position
     assert {(False, False, told) for told in range(4)} <= places
+
+
+def test_a_checkpoint_holds_what_callbacks_recorded_before_it(tmp_path):
+    """Of the epoch at whose end it is made too, should the process end there."""
+    net, data, keywords = build({}, epochs=5)
+    path = tmp_path / "model"
+
+    def given():
+        return {"callbacks": [bpcore.GradientNorms(), bpcore.Checkpoint(path, every=2), crash]}
+
+    def crash(net, epoch, logs):
+        if epoch == 3 and path.exists():
+            shutil.copy(path, tmp_path / "crashed")
+
+    history = net.fit(*data, **keywords, **given())
+    parts = bpcore.load(tmp_path / "crashed")
+    assert records(parts.fit(*data, **given(), resume=True)) == records(history)
 
 
 @pytest.mark.parametrize("how", ["same", "file"])

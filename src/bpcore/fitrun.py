@@ -210,19 +210,19 @@ class Run:
         done = self.rounds = self.fit.epoch
         logs = self.logs(done - 1)
         known, stops = set(logs), False
-        try:
-            for i, watcher in enumerate(watchers):
-                if self.told[i] >= done:
-                    continue
+        for i, watcher in enumerate(watchers):
+            if self.told[i] >= done:
+                continue
+            try:
                 answers = self.tell([watcher], "on_epoch_end", self.net, done - 1, logs)
-                stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
-                stops = stops or stop
-                if stop and isinstance(watcher, EarlyStopping):
-                    self.ended = True  # and is asked again if the end does not come to pass
-                else:
-                    self.told[i] = done
-        finally:
-            self.note(logs, known)
+            finally:
+                self.note(logs, known)  # at once: the next may save the network
+            stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+            stops = stops or stop
+            if stop and isinstance(watcher, EarlyStopping):
+                self.ended = True  # and is asked again if the end does not come to pass
+            else:
+                self.told[i] = done
         self.heed_learning_rate()
         return stops
 

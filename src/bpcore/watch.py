@@ -74,7 +74,7 @@ class Watch:
         least = 0.0 if begun else health.MOST_AT_FIRST
         values = health.values_of(self.net, self.rows.X)
         findings = self._surely(values, least)
-        if self.inputs.vary and not findings:
+        if begun and self.inputs.vary and not findings:
             findings = health.judge_likeness(self.net, values, self.rows)
         if self.inputs.vary and not findings and not len(self.inputs.unscaled):
             findings = _judge_progress(self.net, values, self.rows, losses, rate)
