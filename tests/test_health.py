@@ -8,7 +8,7 @@ import pytest
 from reference_training import SLOTS
 
 import bpcore
-from bpcore import health, watch
+from bpcore import health, healthfigures, watch
 
 SIZES = {"float32": 1e-4, "float64": 1e-9}
 MEASUREMENTS = np.array([[4, 500, 6], [4, 550, 5.5], [2, 200, 3.5], [2, 250, 4]])
@@ -173,7 +173,7 @@ def test_silent_on_the_sample_is_not_dead():
     net[0].weight = np.ones((1, 4))
     look = watch.Watch(net, (X, X, None, None), 1)
     rows = look._sample(look.n_rows)
-    values = health.values_of(net, rows.X)
+    values = healthfigures.values_of(net, rows.X)
     inputs = look.look_at_inputs()
     assert health.judge_units(net, values, rows, inputs)
     assert not look._surely(values, 0.0)
@@ -353,8 +353,8 @@ def test_saturation_before_cross_entropy_does_no_harm(loss, expected, rng):
     y = np.zeros(200)
     y[:90] = 1
     assert kinds(warned(net.fit, X, y, epochs=10, optimizer=sgd(0.01))) == expected
-    rows = health.Rows(X, y.reshape(-1, 1))
-    _, gradient = health.gradients_of(net, health.values_of(net, X), rows)
+    rows = healthfigures.Rows(X, y.reshape(-1, 1))
+    _, gradient = healthfigures.gradients_of(net, healthfigures.values_of(net, X), rows)
     np.testing.assert_allclose(gradient, net.loss_and_gradient(X, y)[1], atol=1e-9)
 
 
@@ -453,10 +453,10 @@ def test_gradients_are_those_of_the_network(output, loss, reduction, dtype, rng)
     X = rng.standard_normal((9, 4)).astype(dtype)
     y = np.eye(3)[rng.integers(0, 3, 9)].astype(dtype)
     weight = rng.uniform(0.1, 2, 9).astype(dtype)
-    rows = health.Rows(X, y, weight)
-    values = health.values_of(net, X)
+    rows = healthfigures.Rows(X, y, weight)
+    values = healthfigures.values_of(net, X)
     np.testing.assert_allclose(values[-1], net.predict(X), rtol=SIZES[dtype.name])
-    _, gradient = health.gradients_of(net, values, rows)
+    _, gradient = healthfigures.gradients_of(net, values, rows)
     _, expected = net.loss_and_gradient(X, y, sample_weight=weight)
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=SIZES[dtype.name])
 

@@ -60,7 +60,8 @@ def check_gradients(
         Where to check, of any shape; used as float64.
     parameters : {"all", "projections"} or int
         Every entry, a number of entries drawn at random, or derivatives along random directions,
-        which are fast for large arrays and see errors in any entry.
+        which are fast for large arrays and see an error in any entry, if it is above about 1e-4 of
+        the norm of the whole gradient.
     rng : int, Generator or None
         Seed of what is random: which entries, which directions.
 
@@ -81,7 +82,9 @@ def check_gradients(
     -----
     An entry counts as checked only where the difference is precise enough that a relative error of
     1e-4 would be noticed. Kinks at `x` itself (such as that of ``abs`` at 0) and entries that are
-    too small to judge beside the rounding of `f` are counted and left out.
+    too small to judge beside the rounding of `f`, or have kinks closer than that lets one look, are
+    counted and left out. A `gradient` that is callable is also asked around `x`, which finds kinks
+    that hide one another.
 
     Examples
     --------
@@ -160,7 +163,8 @@ def check_network_gradients(
         Weights of the rows.
     parameters : {"all", "projections"} or int
         Every parameter, a number of parameters drawn at random (from each array some), or random
-        directions in each array: fast for large networks.
+        directions in each array: fast for large networks, and see an error in any entry, if it is
+        above about 1e-4 of the norm of its array's gradient.
     rng : int, Generator or None
         Seed of what is random.
 
