@@ -111,6 +111,16 @@ def test_right_networks_are_never_called_wrong(seed):
         assert "0" in report.problems[0]
 
 
+@pytest.mark.parametrize("seed", [88, 232, 266, 332, 348, 700, 830, 892])
+def test_kinks_closer_than_rounding_lets_one_look(seed):
+    """Weights so small that any step on a bias crosses the kinks of many rows at once."""
+    rng = np.random.default_rng(seed)
+    net = mlp([4, 9, 9, 3], hidden="leaky_relu", rng=seed)
+    net.parameters[:] *= 10.0 ** rng.uniform(-5, -2)
+    report = net.check_gradients(rng.normal(size=(33, 4)), rng.normal(size=(33, 3)))
+    assert report.n_wrong == 0, str(report)
+
+
 def breakable_case(seed, mistake):
     """A case in which the mistake can be made, with the names of the arrays where it can."""
     for attempt in range(1000 + seed, 10_000, 100):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bpcore import check_gradients
+from bpcore import check_gradients, noise
 
 SEEDS = range(40)
 
@@ -212,6 +212,38 @@ def test_what_counts_as_checked_would_have_failed_if_off_by_1e_4(family):
         n_undecided += report.n_undecided
     if family not in (single_precision, cancellation, offset):  # these hide it in their rounding
         assert n_wrong > 5 * n_undecided
+
+
+def test_noise_of_a_function_that_takes_only_multiples_of_something():
+    """As the loss of a sure answer, log(1 + small), does; whatever the steps happen to move it."""
+    unit, levels = 2.0**-52, []
+    for slope in np.random.default_rng(0).uniform(1e-3, 1e-2, 400):
+
+        def value(t, slope=slope):
+            return 1.4e-3 + unit * np.round((slope * t + t**2) / unit)
+
+        levels.append(noise.measure_noise(value, value(0.0)).level)
+    assert max(levels) < unit
+    assert np.quantile(levels, 0.02) > 0.05 * unit
+
+
+def test_waves_shorter_than_the_first_steps():
+    """Differences over whole waves, at steps that are powers of two, can agree by chance."""
+    n_found = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        c, x = 1e5 * rng.uniform(0.5, 2, 4), rng.normal(size=4) * 10 ** rng.uniform(-1, 1.2)
+
+        def f(x, c=c):
+            return float(np.sin(c * x).sum())
+
+        def wrong(x, c=c):
+            return c * np.cos(c * x) * [1, 1.001, 1, 1]
+
+        report = check_gradients(f, c * np.cos(c * x), x)
+        assert report.n_wrong == 0, f"seed {seed}\n{report}"
+        n_found += check_gradients(f, wrong, x).worst_location == ("x", (1,))
+    assert n_found >= 55
 
 
 @by_family

@@ -8,7 +8,7 @@ import pytest
 from reference_training import SLOTS
 
 import bpcore
-from bpcore import health, watch
+from bpcore import health, healthfigures, watch
 
 SIZES = {"float32": 1e-4, "float64": 1e-9}
 MEASUREMENTS = np.array([[4, 500, 6], [4, 550, 5.5], [2, 200, 3.5], [2, 250, 4]])
@@ -173,7 +173,7 @@ def test_silent_on_the_sample_is_not_dead():
     net[0].weight = np.ones((1, 4))
     look = watch.Watch(net, (X, X, None, None), 1)
     rows = look._sample(look.n_rows)
-    values = health.values_of(net, rows.X)
+    values = healthfigures.values_of(net, rows.X)
     inputs = look.look_at_inputs()
     assert health.judge_units(net, values, rows, inputs)
     assert not look._surely(values, 0.0)
@@ -186,8 +186,9 @@ def test_silent_on_the_sample_is_not_dead():
         np.linspace(1990, 2020, 50),
         10 + 0.1 * np.sin(np.arange(50)),
         1e-4 * np.sin(np.arange(50)),
+        8e-3 * np.sin(np.arange(50)),
     ],
-    ids=["large", "years", "offset", "small"],
+    ids=["large", "years", "offset", "small", "hundredths"],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_unscaled_columns(column, dtype, rng):
@@ -236,6 +237,33 @@ def test_vanishing_gradient():
     assert only.category is bpcore.StalledWarning
     assert "layer 0" in str(only.message) and "he_normal" in str(only.message)
     assert train("relu") == []
+
+
+@pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "gelu", "softplus"])
+@pytest.mark.parametrize("start", ["zeros", "ones"])
+def test_units_that_are_all_alike(hidden, start, rng):
+    """Equal units get equal gradients: they learn no more than one of them would."""
+    X = rng.standard_normal((200, 4))
+    y = np.sign(X[:, 0] * X[:, 1])
+
+    def make(start):
+        net = bpcore.mlp([4, 8, 8, 1], hidden=hidden, rng=1)
+        for layer in (net[0], net[2], net[4]):
+            if start != "auto":
+                layer.weight = np.full(layer.weight.shape, 0.1 * (start == "ones"))
+        return net
+
+    adam = {"epochs": 60, "optimizer": bpcore.Adam(learning_rate=0.01)}
+    net = make(start)
+    (only,) = warned(net.fit, X, y, **adam)
+    assert only.category is bpcore.StalledWarning
+    assert "100% of the units of layer 0 (Dense)" in str(only.message)
+    assert "layer 2 (Dense)" in str(only.message) and "'auto'" in str(only.message)
+    (finding,) = net.health(X, y).findings
+    assert finding.text == str(only.message)
+    net = make("auto")
+    assert not warned(net.fit, X, y, **adam) and net.health(X, y).ok
+    assert not warned(make(start).fit, X, y, epochs=2)  # it has hardly begun
 
 
 def test_divergence_names_unscaled_inputs():
@@ -325,8 +353,8 @@ def test_saturation_before_cross_entropy_does_no_harm(loss, expected, rng):
     y = np.zeros(200)
     y[:90] = 1
     assert kinds(warned(net.fit, X, y, epochs=10, optimizer=sgd(0.01))) == expected
-    rows = health.Rows(X, y.reshape(-1, 1))
-    _, gradient = health.gradients_of(net, health.values_of(net, X), rows)
+    rows = healthfigures.Rows(X, y.reshape(-1, 1))
+    _, gradient = healthfigures.gradients_of(net, healthfigures.values_of(net, X), rows)
     np.testing.assert_allclose(gradient, net.loss_and_gradient(X, y)[1], atol=1e-9)
 
 
@@ -425,10 +453,10 @@ def test_gradients_are_those_of_the_network(output, loss, reduction, dtype, rng)
     X = rng.standard_normal((9, 4)).astype(dtype)
     y = np.eye(3)[rng.integers(0, 3, 9)].astype(dtype)
     weight = rng.uniform(0.1, 2, 9).astype(dtype)
-    rows = health.Rows(X, y, weight)
-    values = health.values_of(net, X)
+    rows = healthfigures.Rows(X, y, weight)
+    values = healthfigures.values_of(net, X)
     np.testing.assert_allclose(values[-1], net.predict(X), rtol=SIZES[dtype.name])
-    _, gradient = health.gradients_of(net, values, rows)
+    _, gradient = healthfigures.gradients_of(net, values, rows)
     _, expected = net.loss_and_gradient(X, y, sample_weight=weight)
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=SIZES[dtype.name])
 

@@ -33,9 +33,9 @@ GROUPS = [
     {"_core", "arguments", "checks", "configured", "threads"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
-    {"architecture", "generators", "passes", "network", "training", "fitrun", "progress"}
+    {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
     | {"history", "callbacks"}
-    | {"unfinished", "health", "watch"},
+    | {"unfinished", "health", "healthfigures", "healthreport", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}

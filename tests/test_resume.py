@@ -2,10 +2,12 @@
 
 import contextlib
 import copy
+import itertools
 import json
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,6 +321,78 @@ def test_what_callbacks_recorded_is_kept(tmp_path):
         for name in set(history) - {"seconds", "word"}:  # a file holds numbers
             assert str(np.array(got[name], float)) == str(np.array(history[name], float)), name
         assert str(got["word"][3:]) == str(history["word"][3:])
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_gradients_that_a_callback_has_yet_to_see_are_kept(validated, monkeypatch, tmp_path):
+    """Ctrl-C mostly comes while C computes: after an epoch, but before callbacks hear of it."""
+    net, data, keywords = build({"validated": validated}, epochs=4)
+    given = {"callbacks": [bpcore.GradientNorms()]}
+    whole = copy.deepcopy(net)
+    history = whole.fit(*data, **copy.deepcopy(keywords), **given)
+    stretch, places = fitrun.Run.stretch, set()
+    monkeypatch.setattr(fitrun, "BUDGET", 0.0)
+    for k in itertools.count():
+        calls = iter(range(k, -1, -1))
+
+        def interrupted(run, stop_epoch, calls=calls):
+            done = stretch(run, stop_epoch)
+            if next(calls, None) == 0:
+                raise Interrupted
+            return done
+
+        monkeypatch.setattr(fitrun.Run, "stretch", interrupted)
+        parts = copy.deepcopy(net)
+        try:
+            parts.fit(*data, **copy.deepcopy(keywords), **given)
+        except Interrupted:
+            position = parts._interrupted.position
+        else:
+            break
+        places.add((position["batch"] > 0, position["validating"], position["told"]))
+        parts = again(parts, "file", tmp_path / "model")
+        parts.fit(*data, **copy.deepcopy(keywords), **given, resume=True)
+        assert records(parts.history) == records(history), position
+        assert results(parts) == results(whole), position
+        assert parts.gradients.tobytes() == whole.gradients.tobytes(), position
+    assert {(False, False, told) for told in range(4)} <= places
+
+
+def test_a_checkpoint_holds_what_callbacks_recorded_before_it(tmp_path):
+    """Of the epoch at whose end it is made too, should the process end there."""
+    net, data, keywords = build({}, epochs=5)
+    path = tmp_path / "model"
+
+    def given():
+        return {"callbacks": [bpcore.GradientNorms(), bpcore.Checkpoint(path, every=2), crash]}
+
+    def crash(net, epoch, logs):
+        if epoch == 3 and path.exists():
+            shutil.copy(path, tmp_path / "crashed")
+
+    history = net.fit(*data, **keywords, **given())
+    parts = bpcore.load(tmp_path / "crashed")
+    assert records(parts.fit(*data, **given(), resume=True)) == records(history)
+
+
+@pytest.mark.parametrize("how", ["same", "file"])
+def test_an_interrupted_gradient_norm_is_computed_again(how, monkeypatch, tmp_path):
+    net, data, keywords = build({}, epochs=4)
+    given = {"callbacks": [bpcore.GradientNorms()]}
+    whole = copy.deepcopy(net)
+    history = whole.fit(*data, **copy.deepcopy(keywords), **given)
+    norm, calls = np.linalg.norm, iter([1, 1, 1, 0])  # the second layer's, of the second epoch
+
+    def interrupted(*arguments):
+        if not next(calls, 1):
+            raise KeyboardInterrupt
+        return norm(*arguments)
+
+    monkeypatch.setattr(np.linalg, "norm", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(*data, **keywords, **given)
+    net = again(net, how, tmp_path / "model")
+    assert records(net.fit(*data, **given, resume=True)) == records(history)
 
 
 def test_a_learning_rate_that_a_callback_sets_is_kept(tmp_path):

@@ -18,7 +18,7 @@ from bpcore.errors import (
     UnscaledInputWarning,
 )
 from bpcore.gradcheck import GradientReport, check_gradients
-from bpcore.health import HealthReport
+from bpcore.healthreport import HealthReport
 from bpcore.history import History
 from bpcore.layers import (
     ELU,

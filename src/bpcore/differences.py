@@ -26,6 +26,7 @@ VERDICTS = ("not judged", "right", "wrong", "kink", "too small to judge")
 KNOWN = 3e-5
 AGREE = 1e-5
 _FINE = 1e-6  # what is tried for first
+_ROUGHLY = 10.0  # errors away is wrong too, though the slope is not known that well
 
 _FIRST_STEP = 2.0**-11  # of the scale of a parameter; balances both errors for smooth functions
 _LONGEST = 2.0  # of the scale: far away a function may be flat where it is not at the point
@@ -33,6 +34,8 @@ _RATIO = 8.0  # between the steps of two rounds
 _ROUNDS = 24
 _NOISE = 6.0  # rounding in a slope, in units of noise / h: three standard deviations
 _SEEN = 5.0  # a gap between both sides of more than this much rounding is real
+_TOLD_APART = 8.0  # a step tells two slopes apart if its rounding is their distance over this
+_SHORTEST = 2.0**-36  # of the scale: as close as a function without noise is looked at
 _PILOT = 40  # lines
 _CHUNK = 4096  # lines searched together, which bounds the memory
 
@@ -40,11 +43,12 @@ Move = Callable[[int, float], tuple[float, float]]
 
 
 class Slopes(NamedTuple):
-    """Measured slopes: numeric value, estimated error and verdict of every entry."""
+    """Measured slopes: value, estimated error, verdict and step of every entry."""
 
     numeric: np.ndarray
     error: np.ndarray
     verdict: np.ndarray
+    step: np.ndarray
 
 
 def measure_slopes(
@@ -83,7 +87,8 @@ def measure_slopes(
     Returns
     -------
     Slopes
-        Numeric slopes, error estimates and verdicts, each of shape (m,).
+        Numeric slopes, error estimates, verdicts and the steps of the best differences, each of
+        shape (m,).
 
     Examples
     --------
@@ -115,14 +120,15 @@ def measure_slopes(
         pilot = order[:: m // n_pilot]
         rest = np.setdiff1d(order, pilot)
         parts = [pilot, *np.array_split(rest, -(-rest.size // _CHUNK))]
-    found = Slopes(np.empty(m), np.empty(m), np.empty(m, dtype=np.int8))
+    found = Slopes(np.empty(m), np.empty(m), np.empty(m, dtype=np.int8), np.empty(m))
     for part in parts:
         search = _Search(
             move, part, *(column[part] for column in columns), center, noise, harmless_gap
         )
         search.run(ratio)
-        for whole, own in zip(found, (search.numeric, search.error, search.verdict), strict=True):
-            whole[part] = own
+        own = (search.numeric, search.error, search.verdict, search.best_step())
+        for whole, values in zip(found, own, strict=True):
+            whole[part] = values
         if n_pilot > 2 and part is pilot:
             ratio = min(ratio, search.usual_ratio())
     return found
@@ -164,9 +170,12 @@ class _Search:
         done = np.isin(self.verdict, (RIGHT, WRONG))
         if done.sum() <= done.size // 2:
             return np.inf
+        return float(np.median(self.best_step()[done] / self.scale[done]))
+
+    def best_step(self) -> np.ndarray:
+        """The step of each line's best difference."""
         best = self.bound.argmin(axis=0)[None]
-        step = np.take_along_axis(self.step, best, axis=0)[0]
-        return float(np.median(step[done] / self.scale[done]))
+        return np.take_along_axis(self.step, best, axis=0)[0]
 
     def run(self, ratio: float) -> None:
         """Settle the verdict of all lines, beginning with steps of `ratio` times their scales."""
@@ -247,26 +256,47 @@ class _Search:
         right = known & (distance <= AGREE * size + 2 * allowed)
         zero = self._exactly_zero(r, lines) & (size == 0)
         right |= zero
-        far = distance > AGREE * size + np.where(known, 2, 4) * allowed
-        # To call a gradient wrong takes a second, shorter step that says so too, and no gap between
-        # the two sides that stays: units at their kinks together may nearly hide one another.
-        shorter = self.step[: r + 1, lines] < self.step[best, lines]
-        agree = np.abs(self.slope[: r + 1, lines] - slope) <= 0.5 * distance
-        agree &= shorter & (self.bound[: r + 1, lines] <= distance)
-        gap = self.gap[: r + 1, lines]
-        seen = _SEEN * self.rounding[: r + 1, lines]
-        gap_here = self.gap[best, lines]
-        little = np.where(gap_here < 0.01 * distance, 50, _SEEN)  # too little to watch it fade
-        smooth = gap_here <= np.maximum(
-            little * self.rounding[best, lines], self.harmless_gap * distance
-        )
-        smooth |= (shorter & (gap + seen <= 0.3 * gap_here)).any(axis=0)
-        wrong = far & ~right & smooth & agree.any(axis=0)
+        far = distance > AGREE * size + np.where(known, 2, _ROUGHLY) * allowed
+        wrong = far & ~right & self._confirmed(r, lines, best, distance)
         self.acceptable[lines] = right
         self.verdict[lines[zero | (right & (allowed <= _FINE * size))]] = RIGHT
         # What is known only roughly may look otherwise at the next step.
         self.verdict[lines[wrong & known]] = WRONG
         self.suspect[lines] = wrong
+
+    def _confirmed(
+        self, r: int, lines: np.ndarray, best: np.ndarray, distance: np.ndarray
+    ) -> np.ndarray:
+        """Whether shorter steps bear out that a gradient is wrong by this distance.
+
+        One must say so too, and one as short as can tell both slopes apart: further away there may
+        be kinks, or whole waves, between. None may say that the slope goes on changing. And there
+        must be no gap between the sides that stays: units at their kinks may nearly hide one
+        another.
+        """
+        step, gap = self.step[: r + 1, lines], self.gap[: r + 1, lines]
+        rounding, bound = self.rounding[: r + 1, lines], self.bound[: r + 1, lines]
+        shorter = step < self.step[best, lines]
+        change = np.abs(self.slope[: r + 1, lines] - self.slope[best, lines])
+        like = change <= 0.5 * distance
+        confirmed = (like & shorter & (bound <= distance)).any(axis=0)
+        confirmed &= (like & (step <= 2 * self._telling_step(lines))).any(axis=0)
+        confirmed &= ~(shorter & (change - rounding > 0.25 * distance)).any(axis=0)
+        gap_here = self.gap[best, lines]
+        little = np.where(gap_here < 0.01 * distance, 50, _SEEN)  # too little to watch it fade
+        smooth = gap_here <= np.maximum(
+            little * self.rounding[best, lines], self.harmless_gap * distance
+        )
+        smooth |= (shorter & (gap + _SEEN * rounding <= 0.3 * gap_here)).any(axis=0)
+        return confirmed & smooth
+
+    def _telling_step(self, lines: np.ndarray) -> np.ndarray:
+        """The shortest step at which rounding still leaves numeric and analytic slope apart."""
+        best = self.bound[:, lines].argmin(axis=0)
+        noise = self.rounding[best, lines] * self.step[best, lines]
+        distance = np.abs(self.analytic[lines] - self.numeric[lines])
+        least = np.maximum(4 * self.spacing[lines], _SHORTEST * self.scale[lines])
+        return _power_of_two(2**0.5 * np.maximum(_TOLD_APART * noise / distance, least))
 
     def _exactly_zero(self, r: int, lines: np.ndarray) -> np.ndarray:
         """Whether a slope of exactly 0 is flat or even around the point, without a kink."""
@@ -306,6 +336,10 @@ class _Search:
         for aside in (2.0**-6, 2.0**-4, 0.5, 0.25):
             tried = (self.step[: r + 1, lines] == aside * at).any(axis=0)
             step = np.where(suspect & ~tried, aside * at, step)
+        telling = self._telling_step(lines)
+        tried = (self.step[: r + 1, lines] <= 2 * telling).any(axis=0)
+        doubtful = suspect | (np.isnan(step) & (distance > AGREE * size + _ROUGHLY * error))
+        step = np.where(doubtful & ~tried, telling, step)
         return _power_of_two(step)
 
     def _give_up(self, lines: np.ndarray) -> None:

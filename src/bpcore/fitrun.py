@@ -210,19 +210,19 @@ class Run:
         done = self.rounds = self.fit.epoch
         logs = self.logs(done - 1)
         known, stops = set(logs), False
-        try:
-            for i, watcher in enumerate(watchers):
-                if self.told[i] >= done:
-                    continue
+        for i, watcher in enumerate(watchers):
+            if self.told[i] >= done:
+                continue
+            try:
                 answers = self.tell([watcher], "on_epoch_end", self.net, done - 1, logs)
-                stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
-                stops = stops or stop
-                if stop and isinstance(watcher, EarlyStopping):
-                    self.ended = True  # and is asked again if the end does not come to pass
-                else:
-                    self.told[i] = done
-        finally:
-            self.note(logs, known)
+            finally:
+                self.note(logs, known)  # at once: the next may save the network
+            stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+            stops = stops or stop
+            if stop and isinstance(watcher, EarlyStopping):
+                self.ended = True  # and is asked again if the end does not come to pass
+            else:
+                self.told[i] = done
         self.heed_learning_rate()
         return stops
 
@@ -269,6 +269,8 @@ class Run:
                 arrays["order"] = self.order[:batch_size].copy()
             elif not replaces and (numbers["drawn"] or numbers["batch"] > 0):
                 arrays["order"] = self.order.copy()
+        if numbers["validating"] or (numbers["batch"] == 0 and self.gradients_are_wanted()):
+            arrays["gradients"] = self.net.gradients.copy()
         n_validation = None
         if self.validation is not None:
             held_out = self.validation[3]
@@ -280,6 +282,11 @@ class Run:
         told = self.rounds if self.watchers else numbers["epoch"]
         position = numbers | {"told": told, "first_epoch": self.first_epoch}
         return Unfinished(settings, position, self.callback_states(), arrays)
+
+    def gradients_are_wanted(self) -> bool:
+        """Whether a callback has yet to see those of the last step, or they are the fit's last."""
+        epoch = self.fit.epoch
+        return epoch == self.rates.size or any(told < epoch for told in self.told)
 
     def optimizer_text(self) -> str:
         """How the optimiser was given; callbacks may have changed its learning rate since."""
@@ -310,8 +317,9 @@ class Run:
             order = arrays.get("order", self.order[:0])
             self.order.fill(0)
             self.order[: order.size] = order
-        if "parameters" in arrays:
-            self.net.parameters[...] = arrays["parameters"]
+        for name in ("parameters", "gradients"):
+            if name in arrays:
+                getattr(self.net, name)[...] = arrays[name]
         self.rounds = earlier.position["told"]
         self.fit.go_to(earlier.position, arrays["sums"])
 

@@ -10,10 +10,9 @@ import numpy as np
 from bpcore import _core, losses, optimizers, training
 from bpcore.architecture import Text, named_layers, next_activations, spec, table, widths
 from bpcore.checks import as_array, as_dtype, as_generator, check_memory, finite_non_negative
+from bpcore.copies import BUILT_IN, Copies
 from bpcore.errors import ShapeError
-from bpcore.generators import generator_from, plain_state
 from bpcore.layers import Dense, Identity, Layer, activation
-from bpcore.layers import from_config as layer_from_config
 from bpcore.optimizers import Optimizer
 from bpcore.passes import Exclusive, Passes
 
@@ -23,19 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
     from bpcore.gradcheck import GradientReport
-    from bpcore.health import HealthReport
+    from bpcore.healthreport import HealthReport
     from bpcore.history import History
     from bpcore.unfinished import Unfinished
 
 
-_BUILT_IN = frozenset({"names", "layers", "loss", "dtype", "l2", "l1", "n_in", "n_out"})
-_ATTRIBUTES = _BUILT_IN | {
-    *("rng", "optimizer", "history", "metadata"),
-    *("_exclusive", "_plan", "_parameters", "_gradients", "_interrupted", "_unwatched"),
-}
-
-
-class Network(Passes):
+class Network(Passes, Copies):
     """A feed-forward network: layers in a row, a loss, and their parameters in one flat array.
 
     Parameters
@@ -134,8 +126,12 @@ class Network(Passes):
         self._gradients = np.zeros(n_parameters, self.dtype)
         self._bind()
 
+    def _begin(self, layers: Iterable[Layer | tuple[str, Layer]], **arguments: Any) -> None:
+        """Start from layers, whatever the ``__init__`` of a subclass takes."""
+        Network.__init__(self, layers, **arguments)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _BUILT_IN and name in self.__dict__:  # it would not change what C computes
+        if name in BUILT_IN and name in self.__dict__:  # it would not change what C computes
             raise AttributeError(f"{name} is built into a network; make another network instead")
         if name == "rng":
             value = as_generator(value)
@@ -249,17 +245,35 @@ class Network(Passes):
 
         Parameters
         ----------
-        X, y, sample_weight
-            As for `loss_value`.
+        X : array_like of shape (n, n_in)
+            The batch; its gradient is checked too, as "input".
+        y : array_like
+            The target, as for `loss_value`.
+        sample_weight : array_like of shape (n,), optional
         parameters : "all", int or "projections"
             Every parameter, a random sample of so many, or random directions (for large networks).
         rng : int, numpy.random.Generator or None
-            Where the sample is drawn from.
+            Where the sample, or the directions, are drawn from.
 
         Returns
         -------
         GradientReport
             ``report.ok``, ``report.worst_error``, ...; ``print(report)`` explains.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ValueError
+            As `loss_value`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import bpcore
+        >>> rng = np.random.default_rng(1)
+        >>> X, y = rng.normal(size=(8, 4)), rng.normal(size=(8, 3))
+        >>> report = bpcore.mlp([4, 5, 3], hidden="tanh", rng=1).check_gradients(X, y)
+        >>> report.ok, report.n_checked, report.n_kinks
+        (True, 75, 0)
         """
         from bpcore.gradcheck import check_network_gradients
 
@@ -315,7 +329,8 @@ class Network(Passes):
         0          Dense          2                   -4.5      4.6
         1          ReLU           2   50 %            0.17     0.37
         """
-        from bpcore.health import Rows, report
+        from bpcore.health import report
+        from bpcore.healthfigures import Rows
 
         if y is not None:
             return report(self, Rows(*self._plain_data(X, y, sample_weight)))
@@ -324,7 +339,7 @@ class Network(Passes):
             raise ShapeError("X has no rows")
         return report(self, Rows(as_array(X, "X", self.dtype)))
 
-    # ---- copies and files ----------------------------------------------------------------------
+    # ---- files ---------------------------------------------------------------------------------
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the network to a safetensors file, with its loss, optimiser state and generator.
@@ -347,121 +362,6 @@ class Network(Passes):
         from bpcore.checkpoint import save
 
         save(self, path)
-
-    def astype(self, dtype: "DTypeLike") -> "Network":
-        """Return a copy with parameters of another dtype."""
-        return self._copied({}, dtype=as_dtype(dtype).name, unfinished=None)
-
-    def __copy__(self) -> "Network":
-        return copy.deepcopy(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
-        return self._copied(memo)
-
-    def _copied(self, memo: dict[int, Any], **changes: Any) -> "Network":
-        net = memo[id(self)] = type(self).__new__(type(self))
-        net.__setstate__(copy.deepcopy(self.__getstate__() | changes, memo))
-        return net
-
-    def __getstate__(self) -> dict[str, Any]:
-        with self._exclusive:  # not between a step and its count
-            return self._state()
-
-    def _state(self) -> dict[str, Any]:
-        optimizer = self.optimizer
-        state = None if optimizer is None else optimizer.state(self)
-        return {
-            "layers": [
-                (None if name.isdigit() else name, layer)
-                for name, layer in zip(self.names, self.layers, strict=True)
-            ],
-            "loss": self.loss,
-            "dtype": self.dtype.name,
-            "rng": self.rng,
-            "l2": self.l2,
-            "l1": self.l1,
-            "gradients": self._gradients,
-            "optimizer": optimizer,
-            "optimizer_state": None if state is None else (state.slots, state.step, state.epoch),
-            "unfinished": self._unfinished,
-            "metadata": self.metadata,
-            "others": {key: self.__dict__[key] for key in self.__dict__.keys() - _ATTRIBUTES},
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        layers = [layer if name is None else (name, layer) for name, layer in state["layers"]]
-        arguments = {name: state[name] for name in ("loss", "dtype", "rng", "l2", "l1")}
-        Network.__init__(self, layers, **arguments)
-        self.gradients = state["gradients"]
-        self.metadata = state["metadata"]
-        self.__dict__.update(state["others"])
-        if state["optimizer"] is not None:
-            self.optimizer = state["optimizer"]
-            self._set_optimizer_state(*state["optimizer_state"])
-        self._interrupted = state.get("unfinished")  # an older pickle has none
-
-    @property
-    def _unfinished(self) -> "Unfinished | None":
-        """What `fit` needs to finish the fit that is under way or was interrupted."""
-        run = self._exclusive.run
-        return self._interrupted if run is None else run.unfinished()
-
-    def _config(self) -> dict[str, Any]:
-        """All but the arrays, as JSON can hold it."""
-        return {
-            "layers": [
-                {"name": None if name.isdigit() else name, **layer.config()}
-                for name, layer in zip(self.names, self.layers, strict=True)
-            ],
-            "loss": self.loss.config(),
-            "dtype": self.dtype.name,
-            "l2": self.l2,
-            "l1": self.l1,
-            "optimizer": None if self.optimizer is None else self.optimizer.config(),
-            "rng": plain_state(self.rng.bit_generator.state),
-            "metadata": self.metadata,
-        }
-
-    @classmethod
-    def _from_config(cls, config: dict[str, Any]) -> "Network":
-        """Return a network with the weights that `Layer.from_config` gives: zeros."""
-        layers = []
-        for entry in config["layers"]:
-            name = entry.get("name")
-            layer = layer_from_config({key: entry[key] for key in entry if key != "name"})
-            layers.append(layer if name is None else (name, layer))
-        net = cls(
-            layers,
-            loss=losses.from_config(config["loss"]),
-            dtype=config["dtype"],
-            rng=0,
-            l2=config["l2"],
-            l1=config["l1"],
-        )
-        net.rng = generator_from(config["rng"])
-        net.metadata = config["metadata"]
-        if config["optimizer"] is not None:
-            net.optimizer = optimizers.from_config(config["optimizer"])
-        return net
-
-    def _optimizer_tensors(self) -> dict[str, np.ndarray]:
-        if self.optimizer is None:
-            return {}
-        slots = self.optimizer.state(self).slots
-        return dict(
-            zip((f"optimizer.{name}" for name in self.optimizer.slot_names), slots, strict=True)
-        )
-
-    @property
-    def _optimizer_step(self) -> int:
-        return 0 if self.optimizer is None else self.optimizer.state(self).step
-
-    @property
-    def _optimizer_epoch(self) -> int:
-        return 0 if self.optimizer is None else self.optimizer.state(self).epoch
-
-    def _set_optimizer_state(self, slots: Sequence[np.ndarray], step: int, epoch: int = 0) -> None:
-        self.optimizer.set_state(self, slots, step, epoch)
 
     # ---- to look at ----------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
+# A function that takes only multiples of something looks smooth where a step happens to move it by
+# a whole number of them; hence several steps, of ratios that are far from small fractions.
+_RATIOS = (1.0, 0.7548776662466927, 0.5698402909980532)
 
 
 class Noise(NamedTuple):
@@ -53,23 +56,23 @@ def measure_noise(value: Callable[[float], float], center: float) -> Noise:
     >>> 1e-8 < measure_noise(lambda t: float(np.float32(math.exp(1 + t))), math.e).level < 1e-6
     True
     """
-    orders = (4, 5)
-    measured = []
     points = {0.0: center}
-    for step in (3e-5, 3e-8, 3e-11):
+
+    def look(step: float) -> np.ndarray:
         # One side only, and not from 0: a kink at the point itself is not noise.
         values = np.array([value((k + 1) * step) for k in range(8)])
         points.update(zip(step * np.arange(1, 9), values.tolist(), strict=True))
-        if not np.isfinite(values).all():
-            continue
-        if measured and np.unique(values).size < 5:  # too close for a function of low resolution
-            break
-        # Curvature and kinks within the points fade as they move together, noise does not.
-        size = np.abs(values).max() or 1.0
-        rough = max(
-            np.sqrt(np.mean(np.diff(values / size, k) ** 2) / comb(2 * k, k)) for k in orders
-        )
-        measured.append((rough * size, size))
+        return values
+
+    measured = []
+    far = look(3e-5)
+    if np.isfinite(far).all():
+        measured.append(_roughness(far))
+    for scale in (3e-11, 3e-8):
+        near = [look(ratio * scale) for ratio in _RATIOS]
+        if np.isfinite(near).all() and min(np.unique(values).size for values in near) >= 5:
+            measured.append(max(_roughness(values) for values in near))
+            break  # else it is too close for a function of low resolution
     level, size = min(measured, default=(0.0, abs(center)))
     level = max(level, floor(center), 0.3 * _resolution(value, points))
     seen = np.array(list(points.values()))
@@ -77,6 +80,16 @@ def measure_noise(value: Callable[[float], float], center: float) -> Noise:
     if np.any(seen) and np.array_equal(seen.astype(np.float32), seen):  # float32 in disguise
         level = max(level, 2.0**-25 * np.abs(seen).max())
     return Noise(float(level), max(float(size), abs(center)))
+
+
+def _roughness(values: np.ndarray) -> tuple[float, float]:
+    """Noise of equidistant values, and their size, from their fourth and fifth differences.
+
+    Curvature and kinks within the points fade as they move together, noise does not.
+    """
+    size = np.abs(values).max() or 1.0
+    rough = max(np.sqrt(np.mean(np.diff(values / size, k) ** 2) / comb(2 * k, k)) for k in (4, 5))
+    return rough * size, size
 
 
 def floor(value: float) -> float:

@@ -51,7 +51,8 @@ class Unfinished:
         number of epochs that it heard of) and "state".
     arrays : dict of ndarray
         "sums" (see `_core.Fit.position`), "order", "held_out", "parameters" (where `on_fit_end`
-        changed the network's own), and "column.<name>" for each column of the history.
+        changed the network's own), "gradients" (of the last step, where somebody has yet to see
+        them), and "column.<name>" for each column of the history.
     """
 
     settings: dict[str, Any]
@@ -132,9 +133,10 @@ class Unfinished:
         made.arrays = arrays
         made._check_columns()
         made._check_rows()
-        saved = arrays.get("parameters", parameters)
-        if (saved.shape, saved.dtype) != (parameters.shape, parameters.dtype):
-            raise ValueError("the parameters of the interrupted fit are not like the network's")
+        for name in ("parameters", "gradients"):
+            saved = arrays.get(name, parameters)
+            if (saved.shape, saved.dtype) != (parameters.shape, parameters.dtype):
+                raise ValueError(f"the {name} of the interrupted fit are not like the network's")
         return made
 
     def _check_columns(self) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore import health
+from bpcore import health, healthfigures
 from bpcore.errors import StalledWarning
-from bpcore.health import Finding, Rows
+from bpcore.healthfigures import Rows
+from bpcore.healthreport import Finding, InputHealth
 from bpcore.layers import Dense
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Watch:
         self.n = data[0].shape[0] if data[3] is None else data[3].size
         self.n_rows = self._affordable(epochs)
         self.rows: Rows | None = None
-        self.inputs: health.InputHealth | None = None
+        self.inputs: InputHealth | None = None
         self.spent = 0.0
 
     def _affordable(self, epochs: int) -> int:
@@ -72,18 +73,20 @@ class Watch:
         start = time.perf_counter()
         begun = len(losses) >= FIRST_EPOCHS or n_steps >= FIRST_STEPS
         least = 0.0 if begun else health.MOST_AT_FIRST
-        values = health.values_of(self.net, self.rows.X)
+        values = healthfigures.values_of(self.net, self.rows.X)
         findings = self._surely(values, least)
+        if begun and self.inputs.vary and not findings:
+            findings = health.judge_likeness(self.net, values, self.rows)
         if self.inputs.vary and not findings and not len(self.inputs.unscaled):
             findings = _judge_progress(self.net, values, self.rows, losses, rate)
         self.spent += time.perf_counter() - start
         self.net._unwatched = PAY_BACK * self.spent
         self._warn(findings)
 
-    def look_at_inputs(self) -> health.InputHealth:
+    def look_at_inputs(self) -> InputHealth:
         """Draw the rows and measure their columns."""
         self.rows = self._sample(self.n_rows)
-        self.inputs = health.InputHealth(self.rows.X)
+        self.inputs = InputHealth(self.rows.X)
         return self.inputs
 
     def _sample(self, count: int) -> Rows:
@@ -109,7 +112,7 @@ class Watch:
         if not findings or self.n_rows >= count:
             return findings
         rows = self._sample(count)
-        values = health.values_of(self.net, rows.X)
+        values = healthfigures.values_of(self.net, rows.X)
         return health.judge_units(self.net, values, rows, self.inputs, least)
 
     def _warn(self, findings: list[Finding]) -> None:
@@ -125,10 +128,10 @@ def _judge_progress(
     with np.errstate(all="ignore"):
         if len(losses) < STALLED_EPOCHS or np.ptp(late) > STALLED_RANGE * np.abs(late).min():
             return []
-        ratio = health.loss_ratio(net, values, rows)
+        ratio = healthfigures.loss_ratio(net, values, rows)
         if not ratio > STALLED_RATIO["short"]:
             return []
-        _, gradient = health.gradients_of(net, values, rows)
+        _, gradient = healthfigures.gradients_of(net, values, rows)
         text = _longer_step(net, rows, gradient, rate)
         if text is None and ratio > STALLED_RATIO["vanished"]:
             text = _vanished(net, gradient)
@@ -140,10 +143,10 @@ def _judge_progress(
 
 def _longer_step(net: "Network", rows: Rows, gradient: np.ndarray, rate: float) -> str | None:
     """Try much longer steps against the gradient; say so if one of them pays at once."""
-    before = health.loss_of(net, health.values_of(net, rows.X), rows)
+    before = healthfigures.loss_of(net, healthfigures.values_of(net, rows.X), rows)
     for factor in 10 ** np.arange(1, 9):
         further = net.parameters - net.dtype.type(rate * factor) * gradient
-        after = health.loss_of(net, health.values_of(net, rows.X, further), rows)
+        after = healthfigures.loss_of(net, healthfigures.values_of(net, rows.X, further), rows)
         if after < WORTHWHILE * before:
             return (
                 f"the steps are too short. One of {factor:,} times the length would lower it by "
