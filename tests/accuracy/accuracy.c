@@ -19,9 +19,10 @@
 
 enum { CHUNK = 4096, MOST_WORKERS = 64, GELU = BP_N_FUNCTIONS, N_KINDS };
 
-/* Errors must stay below these. GELU is x Phi(x), and Phi is rounded first: to few bits where it is denormal. */
+/* Errors must stay below these. GELU is x Phi(x), and Phi is rounded first: where it is denormal to half a
+ * unit, which is |x| / 2 of the product's, up to 19.5, and a little more for the roundings before that. */
 static const double bounds[N_KINDS] = {[BP_FUNCTION_exp] = 1,     [BP_FUNCTION_log1p] = 1,    [BP_FUNCTION_tanh] = 1,
-                                       [BP_FUNCTION_sigmoid] = 1, [BP_FUNCTION_softplus] = 1, [GELU] = 21};
+                                       [BP_FUNCTION_sigmoid] = 1, [BP_FUNCTION_softplus] = 1, [GELU] = 22};
 
 static const char *name_of(int kind) { return kind == GELU ? "gelu" : bp_function_names[kind]; }
 
