@@ -120,6 +120,7 @@ def explain_gradients(
     given = GivenArrays(net, gradients, problem.X, y)
     itemsize = 4 if min(given.itemsize, net.dtype.itemsize) <= 4 else 8
     problem.rtol, problem.rounding = TOLERANCE[itemsize], _ROUNDING[itemsize]
+    problem.tiny = float(np.finfo(f"f{itemsize}").tiny)
     rtol = problem.rtol
     with np.errstate(all="ignore"):
         right = right_gradients(problem)
