@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bpcore.factors import Factors, Reading
+from bpcore.factors import RATES, UNNAMED, Factors, Reading
 from bpcore.matching import Given, Match, Matcher
-from bpcore.suspects import Step
+from bpcore.suspects import SUSPECTS, Step
 from bpcore.truepass import Problem, Right, output_delta
 from bpcore.wrongerrors import error_scales, output_ways
 from bpcore.wrongslopes import Backed
@@ -26,6 +26,9 @@ _UNKNOWN = 3.0  # the cost of an array that nothing explains
 _TIE = 0.3
 _SPLIT = 0.1
 _SIMPLE = 1.7  # below this nothing deeper is looked for
+
+_UNSIZED = {"error_missing", "weights_ignored", "weights_twice"}
+"""Mistakes at the loss that any constant may go with; of the others the size is known."""
 
 _DEEP = 3  # states that are tried with two mistakes at a layer
 
@@ -171,7 +174,7 @@ class Search:
         biases = matcher.biases(way, state.scale, bool(wide) and not (single and not both))
         if not (biases or both) and not given.has_weight:
             return [], []
-        look = wide if both or biases else 0
+        look = wide if both or biases else int(wide > 1 and len(way.steps) == 1)
         weights = matcher.weights(way, state.scale, look)
         if not weights and biases and not single and not look:
             weights = matcher.weights(way, state.scale, 1)
@@ -249,10 +252,11 @@ class Search:
     ) -> list[tuple[float, list[Step]]]:
         """A factor on everything from here on; the mistakes that fix no scale allow some."""
         steps = self._factor_steps(factor, evidence, layer, None)
-        if not steps:
+        if not steps or (steps[-1].cost >= UNNAMED and _has_a_size(way)):
             return []
         cost = sum(step.cost for step in steps)
-        rate = any(step.code in ("rate_applied", "update_given") for step in steps)
+        readings = self.factors.readings(abs(factor), evidence)
+        rate = all(reading.code in RATES for reading in readings)
         if not way.loose or rate or steps[-1].code == "sign" or cost > 2.5:
             return [(cost, steps)]
         signs = steps[:-1]
@@ -262,6 +266,8 @@ class Search:
         self, factor: float, evidence: int, layer: int, parameter: str | None
     ) -> list[Step]:
         """A factor as mistakes, the sign apart; none if the factor means nothing."""
+        if parameter == "bias" and self._over_rows(factor):
+            return [Step("bias_mean", layer, "bias", "", factor, f"{factor:.6g} = 1 / rows", 0.9)]
         found = self.factors.readings(factor, evidence)
         if not found:
             return []
@@ -271,6 +277,10 @@ class Search:
         size = self.factors.readings(-factor, evidence)[0]
         sign = Step("sign", layer, parameter, "", -1.0, "-1", found[0].cost - size.cost)
         return [sign, factor_step(size, layer, parameter, self.problem)]
+
+    def _over_rows(self, factor: float) -> bool:
+        n = self.problem.n_rows
+        return n > 1 and self.factors.same(factor * n, 1.0)
 
     def _next(
         self,
@@ -311,6 +321,7 @@ class Search:
                 altered = bool(one.steps) + bool(other.steps)
                 if one is other or altered > (2 if deep else 1) or len(new) > 64:
                     continue
+                weights = [m for m in weights if len(m.steps) + altered <= (2 if deep else 1)]
                 in_weight = _in_array(one.steps, "weight")
                 in_bias = _in_array(other.steps, "bias")
                 way = Backed(one.delta, (*in_weight, *in_bias), one.source)
@@ -366,6 +377,12 @@ class Search:
                 if len(kept) < _WIDTH:
                     kept.append(state)
         return kept
+
+
+def _has_a_size(way: Backed) -> bool:
+    """Whether a mistake at the loss leaves no constant open."""
+    at_loss = [step.code for step in way.steps if SUSPECTS[step.code].step == "loss"]
+    return any(code not in _UNSIZED for code in at_loss)
 
 
 def factor_step(reading: Reading, layer: int, parameter: str | None, problem: Problem) -> Step:

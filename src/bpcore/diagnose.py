@@ -351,7 +351,10 @@ def _readings(
 ) -> Iterator[tuple[Step, ...]]:
     """The mistakes, then the same with a factor read in another way."""
     yield steps
+    kinds = [(step.code, step.parameter, step.meaning) for step in steps]
     for i, step in enumerate(steps):
+        if kinds[i] in kinds[:i]:  # what is alike has the same cause
+            continue
         others: list[Step] = []
         if step.factor is not None and step.meaning:
             readings = factors.readings(step.factor, 1)
@@ -361,7 +364,10 @@ def _readings(
         if step.code == "sign" and step.layer == problem.blocks[-1].last_layer and symmetric:
             others.append(Step("swapped", step.layer))
         for other in others:
-            yield (*steps[:i], other, *steps[i + 1 :])
+            yield tuple(
+                other._replace(layer=old.layer) if kind == kinds[i] else old
+                for old, kind in zip(steps, kinds, strict=True)
+            )
 
 
 def _place(net: "Network", step: Step) -> str:

@@ -10,7 +10,9 @@ from bpcore.truepass import Problem
 _EXTRA = 0.5  # the cost of each further part of a factor
 _RATES = (0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 _LEAST = 1e-9  # of a factor without a name
-_UNNAMED = 2.6
+UNNAMED = 2.6
+"""The cost of a factor that is just a number."""
+RATES = ("rate_applied", "update_given")
 
 
 class Reading(NamedTuple):
@@ -79,7 +81,7 @@ class Factors:
                 Reading(code, factor, meaning, 1.5),
                 Reading("factor", factor, f"{factor:.6g}", 1.5),
             ]
-        return [Reading("factor", factor, f"{factor:.6g}", _UNNAMED)]
+        return [Reading("factor", factor, f"{factor:.6g}", UNNAMED)]
 
     def _read(self, factor: float) -> list[Reading]:
         readings = []

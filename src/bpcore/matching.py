@@ -172,7 +172,8 @@ class Matcher:
             if not amount:
                 continue
             n = float(problem.n_rows)
-            for value in dict.fromkeys((0.0, 2.0, 0.5, n, 1 / n, -1.0, 1 / amount)):
+            values = (0.0, 2.0, 0.5, n, 1 / n, 2 / n, 0.5 / n, -1.0, 1 / amount)
+            for value in dict.fromkeys(values):
                 if value == 1:
                     continue
                 factors = (value, 1.0) if kind == "l2" else (1.0, value)
@@ -311,9 +312,12 @@ class Matcher:
                 added = amount * term
                 extra = self.rtol * (np.abs(given) + np.abs(added)) / abs(scale)
                 error = self.tolerance * size + extra
+                if (np.abs(total) <= error).all():
+                    continue
                 for factor in (
                     fit(given - added, total, error),
-                    fit(given, total + added / scale, error),  # all of it scaled
+                    fit(given, total + added, error),  # all of it scaled, here
+                    fit(given, total + added / scale, error),  # or before
                 ):
                     if factor is not None:
                         found.append(Match(factor, (step,), given.size, given.size < 2))

@@ -42,6 +42,8 @@ _ROWS = [
     ("times_loss", "loss", "the error was also multiplied by the loss", "dL/dp", "loss * dL/dp"),
     ("swapped", "loss", "prediction and target were swapped", "p - y", "y - p"),
     ("error_missing", "loss", "the error was left out, as if dL/dp were constant", "dL/dp", "1"),
+    ("error_averaged", "loss", "the mean of the errors, one number, was used for every row",
+     "p_i - y_i", "mean(p - y)"),
     ("error_incomplete", "loss", "a part of the error was left out", "dL/dp, or p - y", ""),
     ("error_size", "loss", "the error lost its sign", "p - y", "|p - y|"),
     ("target_broadcast", "loss",
