@@ -121,9 +121,10 @@ class Search:
             weights, biases = self._matches(
                 k, state, way, 1 + deep if i == 0 or deep else 0, i == 0
             )
-            if weights and biases:
-                joint += self._join(k, state, way, weights, biases)
-            elif weights or biases or i == 0:
+            both = self._join(k, state, way, weights, biases) if weights and biases else []
+            joint += both
+            told = any(new.cost <= state.cost + _SIMPLE for new in both)
+            if i == 0 or ((weights or biases) and not told):
                 partial.append((way, weights, biases))
             if i == 0 and joint and min(new.cost for new in joint) == state.cost:
                 return joint, []
@@ -187,23 +188,45 @@ class Search:
     ) -> list[State]:
         """Continue with a way whose products are what was given, up to factors."""
         best: dict[float, State] = {}
-        for weight in weights:
-            for bias in biases:
-                for scale in self._scales(state, weight, bias):
-                    key = float(f"{scale:.5g}")
-                    for cost, steps in self._prices(k, state, way, scale, weight, bias):
-                        new = self._next(k, state, way, scale, steps, cost)
-                        if key in best:
-                            new.histories = _merge(best[key].histories, new.histories)
-                        best[key] = new
+        for scale in self._scales(state, weights, biases):
+            pairs = [
+                (weight, bias)
+                for weight in self._fitting(weights, scale, biases)
+                for bias in self._fitting(biases, scale, weights)
+                if self.factors.same(scale, state.scale)
+                or any(m.factor and self.factors.same(m.factor, scale) for m in (weight, bias))
+            ]
+            for weight, bias in pairs:
+                for cost, steps in self._prices(k, state, way, scale, weight, bias):
+                    new = self._next(k, state, way, scale, steps, cost)
+                    if scale in best:
+                        new.histories = _merge(best[scale].histories, new.histories)
+                    best[scale] = new
         return list(best.values())
 
-    def _scales(self, state: State, weight: Match, bias: Match) -> list[float]:
+    def _scales(self, state: State, weights: list[Match], biases: list[Match]) -> list[float]:
+        """The factors that delta may have: the one it had, and those of matches that have a name."""
         values = [state.scale]
-        for factor in (weight.factor, bias.factor):
+        evidence = sum(max(match.evidence for match in found) for found in (weights, biases))
+        for factor in dict.fromkeys(match.factor for match in (*weights, *biases)):
             if factor and not any(self.factors.same(factor, value) for value in values):
-                values.append(factor)
+                if self.factors.readings(factor / state.scale, evidence):
+                    values.append(factor)
         return values
+
+    def _fitting(self, matches: list[Match], scale: float, others: list[Match]) -> list[Match]:
+        """The matches whose factor is that of delta, or another one that means something."""
+        evidence = max(match.evidence for match in others)
+        return [
+            match
+            for match in matches
+            if match.factor is None
+            or self.factors.same(match.factor, scale)
+            or (not match.exact and self._means(match.factor / scale, match.evidence + evidence))
+        ]
+
+    def _means(self, ratio: float, evidence: int) -> bool:
+        return self._over_rows(ratio) or bool(self.factors.readings(ratio, evidence))
 
     def _prices(
         self, k: int, state: State, way: Backed, scale: float, weight: Match, bias: Match
@@ -321,19 +344,30 @@ class Search:
                 altered = bool(one.steps) + bool(other.steps)
                 if one is other or altered > (2 if deep else 1) or len(new) > 64:
                     continue
-                weights = [m for m in weights if len(m.steps) + altered <= (2 if deep else 1)]
-                in_weight = _in_array(one.steps, "weight")
-                in_bias = _in_array(other.steps, "bias")
+                fitting = [m for m in weights if len(m.steps) + altered <= (2 if deep else 1)]
+                if not fitting:
+                    continue
+                in_weight = self._in_array(k, one.steps, "weight")
+                in_bias = self._in_array(k, other.steps, "bias")
                 way = Backed(one.delta, (*in_weight, *in_bias), one.source)
                 exact = [
                     replace(match, exact=match.exact or match.evidence < 2) for match in biases
                 ]
                 for state_delta in (one, other):
                     whole = Backed(state_delta.delta, way.steps, state_delta.source)
-                    for found in self._join(k, state, whole, weights, exact):
+                    for found in self._join(k, state, whole, fitting, exact):
                         found.histories = [(c + _SPLIT, s, u) for c, s, u in found.histories]
                         new.append(found)
         return new
+
+    def _in_array(self, k: int, steps: tuple[Step, ...], parameter: str) -> tuple[Step, ...]:
+        """The mistakes of a way, made for one array only."""
+        return tuple(
+            Step("without_derivative", self.problem.blocks[k].layer, parameter)
+            if step.code == "derivative_missing"
+            else step._replace(parameter=parameter)
+            for step in steps
+        )
 
     def _unexplained(self, k: int, state: State, partial: list[Partial]) -> list[State]:
         """Continue where nothing explains an array, or both: the rest can still be judged."""
@@ -392,10 +426,6 @@ def factor_step(reading: Reading, layer: int, parameter: str | None, problem: Pr
     if parameter == "bias" and code in ("mean_twice", "mean_for_sum") and over_rows:
         code = "bias_mean"
     return Step(code, layer, parameter, "", reading.value, reading.meaning, reading.cost)
-
-
-def _in_array(steps: tuple[Step, ...], parameter: str) -> tuple[Step, ...]:
-    return tuple(step._replace(parameter=parameter) for step in steps)
 
 
 def _merge(some: list[History], others: list[History]) -> list[History]:

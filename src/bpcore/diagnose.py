@@ -17,6 +17,7 @@ from bpcore.errors import ShapeError
 from bpcore.explanation import Account, ArrayVerdict, Explanation
 from bpcore.factors import Factors
 from bpcore.givengradients import GivenArrays
+from bpcore.layers import Dense
 from bpcore.matching import TOLERANCE
 from bpcore.suspects import Mistake, Step
 from bpcore.truepass import (
@@ -373,7 +374,11 @@ def _readings(
 def _place(net: "Network", step: Step) -> str:
     name, layer = net.names[step.layer], net.layers[step.layer]
     place = f"layer {name} ({layer!r})"
-    return place if step.parameter is None else f"the {step.parameter} of {place}"
+    if step.parameter is None:
+        return place
+    if not isinstance(layer, Dense):
+        return f"{place}, on the way to the gradient of the {step.parameter} only"
+    return f"the {step.parameter} of {place}"
 
 
 def _suggestion(problem: Problem, accounts: list[Account]) -> str:

@@ -91,6 +91,7 @@ class Matcher:
             for size in (right.weight_size, right.bias_size)
         ]
         self._penalised = bool(problem.l2 or problem.l1)
+        self._penalty_size = np.abs(self._penalty())
         self._large = right.weight.size * problem.n_rows > _LARGE
         self._inputs = list(self._all_inputs())
         if given.has_weight:
@@ -242,17 +243,18 @@ class Matcher:
         steps: tuple[Step, ...],
     ) -> list[Match]:
         evidence = int(np.count_nonzero(product))
+        exact = evidence < 2 and bool(steps)  # one number is no evidence of a factor, too
         if target.added is None:
             if self._penalised:
-                size = np.abs(self.given.weight) + np.abs(self._penalty())
+                size = np.abs(self.given.weight) + self._penalty_size
                 error = error + self.rtol * size / abs(scale)
             factor = fit(target.value, product, error)
-            return [] if factor is None else [Match(factor, steps, evidence)]
+            return [] if factor is None else [Match(factor, steps, evidence, exact)]
         for own in dict.fromkeys((1.0, scale)):  # what delta was scaled with before the penalty
             size = abs(own) * error + self.rtol * np.abs(target.added)
             factor = fit(target.value, own * product + target.added, size)
             if factor is not None:
-                return [Match(factor * own, steps, evidence)]
+                return [Match(factor * own, steps, evidence, exact)]
         return []
 
     def _may_match(
