@@ -167,28 +167,25 @@ class Matcher:
         if not self._penalised:
             yield _Target(given, None, steps)
             return
-        yield _Target(given - self._penalty(), None, steps)
-        yield _Target(given, self._penalty(), steps)
-        for kind, amount in (("l2", problem.l2), ("l1", problem.l1)):
-            if not amount:
-                continue
-            n = float(problem.n_rows)
-            values = (0.0, 2.0, 0.5, n, 1 / n, 2 / n, 0.5 / n, -1.0, 1 / amount)
-            for value in dict.fromkeys(values):
-                if value == 1:
+        for l2, l2_steps in self._wrong_factors("l2", problem.l2):
+            for l1, l1_steps in self._wrong_factors("l1", problem.l1):
+                wrong = (*l2_steps, *l1_steps)
+                if len(wrong) == 2 and self._large and (l2 or l1):
                     continue
-                factors = (value, 1.0) if kind == "l2" else (1.0, value)
-                wrong = self._penalty(*factors)
-                code, cost = (f"{kind}_factor", 1.0) if value else (f"{kind}_missing", 1.0)
-                step = Step(code, self.layer, "weight", factor=value or None, cost=cost)
-                yield _Target(given - wrong, None, (*steps, step))
-                yield _Target(given, wrong, (*steps, step))
-        if problem.l2 and problem.l1:
-            both = (
-                Step("l2_missing", self.layer, "weight"),
-                Step("l1_missing", self.layer, "weight"),
-            )
-            yield _Target(given, None, (*steps, *both))
+                term = self._penalty(l2, l1)
+                yield _Target(given - term, None, (*steps, *wrong))
+                if term.any():
+                    yield _Target(given, term, (*steps, *wrong))
+
+    def _wrong_factors(self, kind: str, amount: float) -> Iterator[tuple[float, tuple[Step, ...]]]:
+        """What a penalty may be multiplied with, the right factor first."""
+        yield 1.0, ()
+        n = float(self.problem.n_rows)
+        values = (0.0, 2.0, 0.5, n, 1 / n, 2 / n, 0.5 / n, -1.0, 1 / amount) if amount else ()
+        for value in dict.fromkeys(values):
+            if value != 1:
+                code = f"{kind}_factor" if value else f"{kind}_missing"
+                yield value, (Step(code, self.layer, "weight", factor=value or None),)
 
     def _project(self) -> None:
         """Project everything once: candidates then cost a row each."""
