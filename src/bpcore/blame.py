@@ -118,9 +118,8 @@ class Search:
         for i, way in enumerate(ways):
             if i and _same(way.delta, ways[0].delta):
                 continue
-            weights, biases = self._matches(
-                k, state, way, 1 + deep if i == 0 or deep else 0, i == 0
-            )
+            wide = max(1, 2 - len(way.steps)) if deep else int(i == 0)
+            weights, biases = self._matches(k, state, way, wide, i == 0)
             both = self._join(k, state, way, weights, biases) if weights and biases else []
             joint += both
             told = any(new.cost <= state.cost + _SIMPLE for new in both)
@@ -175,13 +174,18 @@ class Search:
         biases = matcher.biases(way, state.scale, bool(wide) and not (single and not both))
         if not (biases or both) and not given.has_weight:
             return [], []
-        look = wide if both or biases else int(wide > 1 and len(way.steps) == 1)
+        sure = both or any(self._is_sure(match, state.scale) for match in biases)
+        look = wide if sure else int(wide > 0 and len(way.steps) == 1)
         weights = matcher.weights(way, state.scale, look)
-        if not weights and biases and not single and not look:
+        if not weights and biases and sure and not single and not look:
             weights = matcher.weights(way, state.scale, 1)
         if weights and not biases:
             biases = matcher.biases(way, state.scale, True)
         return weights, biases
+
+    def _is_sure(self, match: Match, scale: float) -> bool:
+        """Whether a match says anything: a single number fits whatever it is compared with."""
+        return not match.factor or match.evidence > 1 or self._means(match.factor / scale, 1)
 
     def _join(
         self, k: int, state: State, way: Backed, weights: list[Match], biases: list[Match]

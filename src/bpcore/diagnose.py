@@ -72,8 +72,8 @@ def explain_gradients(
         Its targets, as `net.loss_value` takes them.
     gradients : array_like, list, dict or callable
         What is to be judged: a flat array in the order of `net.gradients`; a list of arrays
-        [W1, b1, W2, ...]; a dict by the names of `net.parameter_arrays`, or W1, b1, ...; or a
-        function that returns one of these, of no arguments, of (X, y) or of (net, X, y). None
+        [W1, b1, W2, ...]; a dict by the names of `net.parameter_arrays`, or W1, b1, ... or dW1,
+        db1, ...; or a function that returns one of these, of no arguments, of (X, y) or of (net, X, y). None
         stands for an array that is missing. Updates in place of gradients are recognised.
     sample_weight : array_like of shape (n,), optional
         Weights of the rows.
@@ -154,6 +154,8 @@ def _problem(
     if target.ndim == 1:
         target = np.eye(net.n_out)[target]
     target = np.array(target, dtype=FLOAT64)
+    if not np.isfinite(target).all():
+        raise ValueError("y must be finite")
     weight = as_sample_weight(sample_weight, len(X), FLOAT64)
     with np.errstate(all="ignore"):
         before, blocks = blocks_of(net)
@@ -231,7 +233,7 @@ def _search(
     by_layer = given.by_layer(net, right)
     histories = Search(problem, by_layer, right, factors, rtol, rate).run()
     best = histories[0][0] if histories else np.inf
-    if best < _SIMPLE or net.parameters.size > _LARGE:
+    if (histories and _is_simple(histories[0])) or net.parameters.size > _LARGE:
         return histories
     others = [
         (step, other, right_gradients(other)) for step, other in _other_forwards(net, problem)
@@ -249,6 +251,13 @@ def _search(
         if len(others) > _MOST_FORWARDS or not histories or not histories[0][2]:
             break
     return histories
+
+
+def _is_simple(history: History) -> bool:
+    """Whether an explanation is so simple that none with another forward pass could be simpler."""
+    _, steps, unknown = history
+    once = {step.code: step.cost for step in steps}  # what is done in each layer is one habit
+    return not unknown and sum(once.values()) < _SIMPLE
 
 
 def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Problem]]:

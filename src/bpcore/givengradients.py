@@ -1,6 +1,7 @@
 """Gradients as learners hand them in: flat, in a list, by name, or computed when asked for."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 _NOISE = {4: 2e-6, 8: 1e-14}
 """By the size of a number: less of what was added up is rounding."""
+
+
+_SHORT = re.compile(r"d?([Wwb])_?(\d+)")
+"""Names such as W1 and db_2."""
 
 
 class GivenArrays:
@@ -172,13 +177,16 @@ def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, A
     for name in names:
         count += name.endswith(".weight")
         plain[("W" if name.endswith(".weight") else "b") + str(count)] = name
-    renamed = {
-        plain.get(key, key) if key not in names else key: gradients[key] for key in gradients
-    }
+    renamed: dict[str, Any] = {}
+    for key, array in gradients.items():
+        short = _SHORT.fullmatch(str(key))
+        name = plain.get(short[1].replace("w", "W") + short[2], key) if short else key
+        renamed[key if key in names else name] = array
     unknown = [key for key in renamed if key not in names]
     if unknown:
         raise ValueError(
-            f"gradients has {unknown[0]!r}, but the network's arrays are {', '.join(names)}"
+            f"gradients has {unknown[0]!r}, but the network's arrays are {', '.join(names)} "
+            f"(or {', '.join(plain)})"
         )
     missing = [name for name in names if name not in renamed]
     if missing:
