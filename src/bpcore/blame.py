@@ -6,14 +6,14 @@ and those are kept whose products are the arrays that were given. So a mistake i
 layer, however many layers it spoils before it, and few states are ever alive.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bpcore.factors import RATES, UNNAMED, Factors, Reading
+from bpcore.factors import Factors
 from bpcore.matching import Given, Match, Matcher
-from bpcore.suspects import SUSPECTS, Step
+from bpcore.scaling import Scaling
+from bpcore.suspects import Step
 from bpcore.truepass import Problem, Right, output_delta
 from bpcore.wrongerrors import error_scales, output_ways
 from bpcore.wrongslopes import Backed
@@ -26,9 +26,6 @@ _UNKNOWN = 3.0  # the cost of an array that nothing explains
 _TIE = 0.3
 _SPLIT = 0.1
 _SIMPLE = 1.7  # below this nothing deeper is looked for
-
-_UNSIZED = {"error_missing", "weights_ignored", "weights_twice"}
-"""Mistakes at the loss that any constant may go with; of the others the size is known."""
 
 _DEEP = 3  # states that are tried with two mistakes at a layer
 
@@ -72,6 +69,7 @@ class Search:
     matchers: list[Matcher] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.scaling = Scaling(self.problem, self.factors)
         self.matchers = [
             Matcher(self.problem, k, given, right, self.rtol)
             for k, (given, right) in enumerate(zip(self.given, self.right, strict=True))
@@ -174,7 +172,7 @@ class Search:
         biases = matcher.biases(way, state.scale, bool(wide) and not (single and not both))
         if not (biases or both) and not given.has_weight:
             return [], []
-        sure = both or any(self._is_sure(match, state.scale) for match in biases)
+        sure = both or any(self.scaling.is_sure(match, state.scale) for match in biases)
         look = wide if sure else int(wide > 0 and len(way.steps) == 1)
         weights = matcher.weights(way, state.scale, look)
         if not weights and biases and sure and not single and not look:
@@ -183,131 +181,26 @@ class Search:
             biases = matcher.biases(way, state.scale, True)
         return weights, biases
 
-    def _is_sure(self, match: Match, scale: float) -> bool:
-        """Whether a match says anything: a single number fits whatever it is compared with."""
-        return not match.factor or match.evidence > 1 or self._means(match.factor / scale, 1)
-
     def _join(
         self, k: int, state: State, way: Backed, weights: list[Match], biases: list[Match]
     ) -> list[State]:
         """Continue with a way whose products are what was given, up to factors."""
         best: dict[float, State] = {}
-        for scale in self._scales(state, weights, biases):
+        for scale in self.scaling.scales(state.scale, weights, biases):
             pairs = [
                 (weight, bias)
-                for weight in self._fitting(weights, scale, biases)
-                for bias in self._fitting(biases, scale, weights)
+                for weight in self.scaling.fitting(weights, scale, biases)
+                for bias in self.scaling.fitting(biases, scale, weights)
                 if self.factors.same(scale, state.scale)
                 or any(m.factor and self.factors.same(m.factor, scale) for m in (weight, bias))
             ]
             for weight, bias in pairs:
-                for cost, steps in self._prices(k, state, way, scale, weight, bias):
+                for cost, steps in self.scaling.prices(k, state.scale, way, scale, weight, bias):
                     new = self._next(k, state, way, scale, steps, cost)
                     if scale in best:
                         new.histories = _merge(best[scale].histories, new.histories)
                     best[scale] = new
         return list(best.values())
-
-    def _scales(self, state: State, weights: list[Match], biases: list[Match]) -> list[float]:
-        """The factors that delta may have: the one it had, and those of matches that have a name."""
-        values = [state.scale]
-        evidence = sum(max(match.evidence for match in found) for found in (weights, biases))
-        for factor in dict.fromkeys(match.factor for match in (*weights, *biases)):
-            if factor and not any(self.factors.same(factor, value) for value in values):
-                if self.factors.readings(factor / state.scale, evidence):
-                    values.append(factor)
-        return values
-
-    def _fitting(self, matches: list[Match], scale: float, others: list[Match]) -> list[Match]:
-        """The matches whose factor is that of delta, or another one that means something."""
-        evidence = max(match.evidence for match in others)
-        return [
-            match
-            for match in matches
-            if match.factor is None
-            or self.factors.same(match.factor, scale)
-            or (not match.exact and self._means(match.factor / scale, match.evidence + evidence))
-        ]
-
-    def _means(self, ratio: float, evidence: int) -> bool:
-        return self._over_rows(ratio) or bool(self.factors.readings(ratio, evidence))
-
-    def _prices(
-        self, k: int, state: State, way: Backed, scale: float, weight: Match, bias: Match
-    ) -> Iterator[tuple[float, tuple[Step, ...]]]:
-        """The mistakes of a match, with those in factors, and what they cost."""
-        block = self.problem.blocks[k]
-        in_arrays = self._array_factors(block.layer, scale, weight, bias)
-        if in_arrays is None:
-            return
-        cost = way.cost + weight.cost + bias.cost + sum(step.cost for step in in_arrays)
-        changed = scale / state.scale
-        options: list[tuple[float, list[Step]]] = [(0.0, [])]
-        if not self.factors.same(changed, 1.0):
-            place = block.last_layer
-            shared = [m for m in (weight, bias) if m.factor and self.factors.same(m.factor, scale)]
-            evidence = sum(match.evidence for match in shared)
-            options = self._scale_steps(changed, evidence, place, way)
-        for more, steps in options:
-            yield cost + more, (*way.steps, *steps, *weight.steps, *bias.steps, *in_arrays)
-
-    def _array_factors(
-        self, layer: int, scale: float, weight: Match, bias: Match
-    ) -> list[Step] | None:
-        """The factors that are on an array, or on both, and not on delta; None: not believable."""
-        ratios = [1.0 if m.factor is None else m.factor / scale for m in (weight, bias)]
-        off = [not self.factors.same(ratio, 1.0) for ratio in ratios]
-        if (weight.exact and off[0]) or (bias.exact and off[1]):
-            return None
-        known = weight.factor is not None and bias.factor is not None
-        if all(off) and known and self.factors.same(*ratios):
-            both = self._factor_steps(ratios[0], weight.evidence + bias.evidence, layer, None)
-            return [step._replace(cost=step.cost + 0.02) for step in both] or None
-        steps: list[Step] = []
-        for name, match, ratio, wrong in zip(
-            ("weight", "bias"), (weight, bias), ratios, off, strict=True
-        ):
-            if wrong:
-                found = self._factor_steps(ratio, match.evidence, layer, name)
-                if not found:
-                    return None
-                steps += found
-        return steps
-
-    def _scale_steps(
-        self, factor: float, evidence: int, layer: int, way: Backed
-    ) -> list[tuple[float, list[Step]]]:
-        """A factor on everything from here on; the mistakes that fix no scale allow some."""
-        steps = self._factor_steps(factor, evidence, layer, None)
-        if not steps or (steps[-1].cost >= UNNAMED and _has_a_size(way)):
-            return []
-        cost = sum(step.cost for step in steps)
-        readings = self.factors.readings(abs(factor), evidence)
-        rate = all(reading.code in RATES for reading in readings)
-        if not way.loose or rate or steps[-1].code == "sign" or cost > 2.5:
-            return [(cost, steps)]
-        signs = steps[:-1]
-        return [(0.1 + len(signs), signs), (0.3 + len(signs), steps)]
-
-    def _factor_steps(
-        self, factor: float, evidence: int, layer: int, parameter: str | None
-    ) -> list[Step]:
-        """A factor as mistakes, the sign apart; none if the factor means nothing."""
-        if parameter == "bias" and self._over_rows(factor):
-            return [Step("bias_mean", layer, "bias", "", factor, f"{factor:.6g} = 1 / rows", 0.9)]
-        found = self.factors.readings(factor, evidence)
-        if not found:
-            return []
-        whole = found[0].code in ("sign", "update_given")
-        if factor > 0 or whole:
-            return [factor_step(found[0], layer, parameter, self.problem)]
-        size = self.factors.readings(-factor, evidence)[0]
-        sign = Step("sign", layer, parameter, "", -1.0, "-1", found[0].cost - size.cost)
-        return [sign, factor_step(size, layer, parameter, self.problem)]
-
-    def _over_rows(self, factor: float) -> bool:
-        n = self.problem.n_rows
-        return n > 1 and self.factors.same(factor * n, 1.0)
 
     def _next(
         self,
@@ -415,21 +308,6 @@ class Search:
                 if len(kept) < _WIDTH:
                     kept.append(state)
         return kept
-
-
-def _has_a_size(way: Backed) -> bool:
-    """Whether a mistake at the loss leaves no constant open."""
-    at_loss = [step.code for step in way.steps if SUSPECTS[step.code].step == "loss"]
-    return any(code not in _UNSIZED for code in at_loss)
-
-
-def factor_step(reading: Reading, layer: int, parameter: str | None, problem: Problem) -> Step:
-    """A factor as a mistake."""
-    code = reading.code
-    over_rows = abs(reading.value * problem.n_rows - 1) < 1e-3
-    if parameter == "bias" and code in ("mean_twice", "mean_for_sum") and over_rows:
-        code = "bias_mean"
-    return Step(code, layer, parameter, "", reading.value, reading.meaning, reading.cost)
 
 
 def _merge(some: list[History], others: list[History]) -> list[History]:

@@ -206,8 +206,8 @@ def _averaged(problem: Problem, error: np.ndarray) -> Iterator[tuple[np.ndarray,
     if error.size > 1:
         yield scale * np.full_like(error, error.mean()), step, True
     if len(error) > 1 and error.shape[1] > 1:
-        used = "mean(p - y, axis=0)"
-        yield scale * np.broadcast_to(error.mean(axis=0), error.shape), step._replace(used=used), True
+        step = step._replace(used="mean(p - y, axis=0)")
+        yield scale * np.broadcast_to(error.mean(axis=0), error.shape), step, True
 
 
 def _before_activation(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
