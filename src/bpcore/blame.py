@@ -233,8 +233,10 @@ class Search:
         """One way for the weight and another one for the bias: mistakes in one array only."""
         if not self.given[k].has_bias or not self.given[k].has_weight:
             return []
-        for_weight = [(way, found) for way, found, _ in partial if found]
-        for_bias = [(way, found) for way, _, found in partial if found]
+        for_weight = [(way, self._exactly(state, way, found)) for way, found, _ in partial]
+        for_bias = [(way, self._exactly(state, way, found)) for way, _, found in partial]
+        for_weight = [(way, found) for way, found in for_weight if found]
+        for_bias = [(way, found) for way, found in for_bias if found]
         new: list[State] = []
         for one, weights in for_weight:
             for other, biases in for_bias:
@@ -256,6 +258,15 @@ class Search:
                         found.histories = [(c + _SPLIT, s, u) for c, s, u in found.histories]
                         new.append(found)
         return new
+
+    def _exactly(self, state: State, way: Backed, matches: list[Match]) -> list[Match]:
+        """The matches of a way that are more than a single number with a factor that fits it."""
+        return [
+            match
+            for match in matches
+            if not (way.steps and match.factor and match.evidence < 2)
+            or self.factors.same(match.factor, state.scale)
+        ]
 
     def _in_array(self, k: int, steps: tuple[Step, ...], parameter: str) -> tuple[Step, ...]:
         """The mistakes of a way, made for one array only."""
