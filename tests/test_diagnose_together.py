@@ -103,6 +103,26 @@ def test_what_is_right_but_for_a_factor_is_no_other_loss():
     assert mistake.code == "factor" and mistake.factor == pytest.approx(1 / 49)
 
 
+def test_another_loss_of_a_single_number():
+    net = network(W1[:, :1])
+    x, y = X[:1], Y[:1, :1]
+    error = x @ W1[:, :1] - y
+    for loss, given in (("mae", error), ("mse", np.sign(error))):
+        net = network(W1[:, :1], loss=loss)
+        found = explain_gradients(net, x, y, [x.T @ given])
+        assert ("other_loss", 0) in told(found) or any(
+            "other_loss" in [m.code for m in other] for other in found.alternatives
+        )
+
+
+def test_equal_targets_that_are_broadcast_show_in_the_shape():
+    net = network(W2[:4, :1])
+    y = np.full(7, 0.5)
+    delta = 2 * (X @ W2[:4, :1] - y) / 7
+    found = explain_gradients(net, X, y, [X.T @ delta])
+    assert told(found) == [("target_broadcast", 0)]
+
+
 # ---------------------------------------------------------------- in the arrays of a layer
 
 
@@ -139,6 +159,15 @@ def test_l1_on_bias_in_a_gradient_that_is_scaled():
     assert told(found) == [("l1_on_bias", 0), ("rate_applied", 2)]
 
 
+def test_l2_on_the_bias_of_dead_units():
+    net = bpcore.mlp([4, 5, 3], rng=0, l2=0.5)
+    net.layers[0].bias[...] = -100
+    net.loss_and_gradient(X, Y)
+    arrays = {name: a.copy() for name, a in net.gradient_arrays().items()}
+    arrays["0.bias"] += 0.5 * net.layers[0].bias
+    assert told(explain_gradients(net, X, Y, arrays)) == [("l2_on_bias", 0)]
+
+
 def test_weight_without_derivative_beside_one_output():
     """The bias is a single number, which any way back fits up to a factor."""
     net = bpcore.mlp([4, 1], output="sigmoid", rng=0)
@@ -163,6 +192,26 @@ def test_weight_without_derivative_and_a_row_for_the_bias():
     error = delta2 @ V2.T
     given = [X.T @ error, (error * (1 - a**2))[0], a.T @ delta2, delta2.sum(axis=0)]
     assert told(explain_gradients(net, X, Y, given)) == [("bias_row", 0), ("without_derivative", 0)]
+
+
+def test_what_both_arrays_share_is_told_once():
+    V1, V2, V3 = (np.random.default_rng(i).normal(size=(4, 4)) for i in range(3))
+    net = bpcore.mlp([4, 4, 4, 4], hidden="tanh", rng=0)
+    for layer, V in zip((0, 2, 4), (V1, V2, V3), strict=True):
+        net.layers[layer].weight[...] = V
+    y = rng.normal(size=(7, 4))
+    net.loss_and_gradient(X, y)
+    arrays = {name: a.copy() for name, a in net.gradient_arrays().items()}
+    a1 = np.tanh(X @ V1)
+    a2 = np.tanh(a1 @ V2)
+    error2 = 2 * (a2 @ V3 - y) / y.size @ V3  # and not V3.T
+    delta2 = error2 * (1 - a2**2)
+    delta1 = delta2 @ V2.T * (1 - a1**2)
+    arrays |= {"2.weight": a1.T @ error2, "2.bias": delta2.sum(axis=0)}
+    arrays |= {"0.weight": X.T @ delta1, "0.bias": delta1.sum(axis=0)}
+    found = explain_gradients(net, X, y, arrays)
+    assert told(found) == [("weights_transposed", 4), ("without_derivative", 2)]
+    assert {m.code: m.parameter for m in found.mistakes}["weights_transposed"] is None
 
 
 def test_column_for_each_target_has_its_own_penalty():

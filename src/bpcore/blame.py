@@ -246,9 +246,10 @@ class Search:
                 fitting = [m for m in weights if len(m.steps) + altered <= (2 if deep else 1)]
                 if not fitting:
                     continue
-                in_weight = self._in_array(k, one.steps, "weight")
-                in_bias = self._in_array(k, other.steps, "bias")
-                way = Backed(one.delta, (*in_weight, *in_bias), one.source)
+                common = tuple(step for step in one.steps if step in other.steps)
+                in_weight = self._in_array(k, one.steps, common, "weight")
+                in_bias = self._in_array(k, other.steps, common, "bias")
+                way = Backed(one.delta, (*common, *in_weight, *in_bias), one.source)
                 exact = [
                     replace(match, exact=match.exact or match.evidence < 2) for match in biases
                 ]
@@ -268,13 +269,16 @@ class Search:
             or self.factors.same(match.factor, state.scale)
         ]
 
-    def _in_array(self, k: int, steps: tuple[Step, ...], parameter: str) -> tuple[Step, ...]:
-        """The mistakes of a way, made for one array only."""
+    def _in_array(
+        self, k: int, steps: tuple[Step, ...], common: tuple[Step, ...], parameter: str
+    ) -> tuple[Step, ...]:
+        """The mistakes of a way but for the common ones, made for one array only."""
         return tuple(
             Step("without_derivative", self.problem.blocks[k].layer, parameter)
             if step.code == "derivative_missing"
             else step._replace(parameter=parameter)
             for step in steps
+            if step not in common
         )
 
     def _unexplained(self, k: int, state: State, partial: list[Partial]) -> list[State]:

@@ -129,6 +129,8 @@ def explain_gradients(
                 arrays[name].note = f"its shape is {given.arrays[name].shape}"
         histories = _search(net, problem, given, right, rtol, learning_rate)
     accounts = _accounts(net, problem, histories, arrays, learning_rate, rtol)
+    if given.columns:
+        accounts = _with_broadcast_targets(net, accounts)
     explained = {name for name in arrays if not accounts or name not in accounts[0].unexplained}
     given.refuse_broadcast(explained if accounts else set(), net.parameter_arrays())
     return Explanation(arrays, accounts, _suggestion(problem, accounts), order)
@@ -281,6 +283,18 @@ def _accounts(
                 seen.add(key)
                 accounts.append(Account(mistakes, named))
     return accounts
+
+
+def _with_broadcast_targets(net: "Network", accounts: list[Account]) -> list[Account]:
+    """Where equal targets hide in the numbers what the shape shows."""
+    step = Step("target_broadcast", len(net.layers) - 1)
+    shown = Mistake(step, _place(net, step))
+    return [
+        account
+        if any(mistake.code == shown.code for mistake in account.mistakes)
+        else Account([shown, *account.mistakes], account.unexplained)
+        for account in accounts
+    ]
 
 
 def _readings(

@@ -33,8 +33,9 @@ class GivenArrays:
         As they were given, in float64.
     fitted : dict of str to ndarray or None
         In the shapes of the parameters.
-    transposed, broadcast : set of str
-        Those whose shape is the transposed one, and those that had to be broadcast.
+    transposed, broadcast, columns : set of str
+        Those whose shape is the transposed one, those that had to be broadcast, and among them
+        those with a column for each target.
     itemsize : int
         Of the least precise array.
     """
@@ -46,6 +47,7 @@ class GivenArrays:
         self.itemsize = 8
         self.transposed: set[str] = set()
         self.broadcast: set[str] = set()
+        self.columns: set[str] = set()
         self.arrays: dict[str, np.ndarray | None] = {}
         self.fitted: dict[str, np.ndarray | None] = {}
         self._n_rows = len(X)
@@ -74,6 +76,7 @@ class GivenArrays:
             return array.reshape(shape)
         if name in self._last and array.shape == (*shape[:-1], self._n_rows) and shape[-1] == 1:
             self.broadcast.add(name)  # one column for each target, and each with its penalty
+            self.columns.add(name)
             return array.mean(axis=-1, keepdims=True)
         try:
             fitted = np.broadcast_to(array, shape)

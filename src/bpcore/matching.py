@@ -337,8 +337,8 @@ class Matcher:
                 added = amount * term
                 extra = self.rtol * (np.abs(given) + np.abs(added)) / abs(scale)
                 error = self.tolerance * size + extra
-                if (np.abs(total) <= error).all():
-                    continue
+                if way.steps and (np.abs(total) <= error).all():
+                    continue  # a wrong way that gives nothing explains nothing
                 for factor in (
                     fit(given - added, total, error),
                     fit(given, total + added, error),  # all of it scaled, here

@@ -55,7 +55,7 @@ class Scaling:
         """The mistakes of a match, with those in factors, and what they cost."""
         block = self.problem.blocks[k]
         in_arrays = self._array_factors(block.layer, scale, weight, bias)
-        if in_arrays is None:
+        if in_arrays is None or (_is_unnamed(in_arrays) and _has_a_size(way)):
             return
         cost = way.cost + weight.cost + bias.cost + sum(step.cost for step in in_arrays)
         changed = scale / current
@@ -96,7 +96,7 @@ class Scaling:
     ) -> list[tuple[float, list[Step]]]:
         """A factor on everything from here on; the mistakes that fix no scale allow some."""
         steps = self._factor_steps(factor, evidence, layer, None)
-        if not steps or (steps[-1].cost >= UNNAMED and _has_a_size(way)):
+        if not steps or (_is_unnamed(steps) and _has_a_size(way)):
             return []
         cost = sum(step.cost for step in steps)
         readings = self.factors.readings(abs(factor), evidence)
@@ -125,6 +125,11 @@ class Scaling:
     def _over_rows(self, factor: float) -> bool:
         n = self.problem.n_rows
         return n > 1 and self.factors.same(factor * n, 1.0)
+
+
+def _is_unnamed(steps: list[Step]) -> bool:
+    """Whether a factor is just a number."""
+    return any(step.cost >= UNNAMED for step in steps)
 
 
 def _has_a_size(way: Backed) -> bool:

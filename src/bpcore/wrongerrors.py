@@ -61,9 +61,10 @@ def output_ways(problem: Problem, deep: bool) -> list[Backed]:
                 continue  # but for a factor it is right
             found.append(Backed(way.delta, (step, *way.steps), error, loose))
     if deep:
-        signed = [way for way in found if len(way.steps) == 1 and _keeps_rows(way)]
-        for way in signed:
-            found += _rows(problem, way)
+        single = [way for way in found if len(way.steps) == 1]
+        for way in single:
+            if _keeps_rows(way):
+                found += _rows(problem, way)
             found += _reweighted(problem, way)
     found = [way for way in found if np.isfinite(way.delta).all()]
     for way in found:  # what is but rounding, as softmax's answer to a constant, is 0
@@ -186,7 +187,8 @@ def _wrong_errors(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
         incomplete["(1 - y) / (1 - p)"] = (1 - t) / (1 - p)
         incomplete["-y / p - (1 - y) / (1 - p), a sign wrong"] = -t / p - (1 - t) / (1 - p)
     for used, part in incomplete.items():
-        yield scale * part, Step("error_incomplete", layer, used=used, cost=1.05), True
+        loose = "class" not in used  # that formula is complete but for the other classes
+        yield scale * part, Step("error_incomplete", layer, used=used, cost=1.05), loose
     if problem.loss not in ("mse", "mae", "huber"):
         with np.errstate(all="ignore"):
             yield scale * _slope(problem, t, p), Step("swapped", layer), False
@@ -262,6 +264,8 @@ def _other_losses(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
 
 def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether one is the other up to a constant, so that the mistake is but a factor."""
+    if np.count_nonzero(b) < 2:  # of single numbers that says nothing
+        return False
     product = float((a * b).sum())
     return product**2 >= (1 - 1e-12) * float((a * a).sum()) * float((b * b).sum())
 
