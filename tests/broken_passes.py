@@ -108,6 +108,8 @@ def output_delta(net, zs, outputs, y, w, mistakes):
         error = z - t
     if ("broadcast", last) in mistakes:  # (n, n), then summed to have a shape that fits
         error = (error_of(net, simple, p, t.T)).mean(axis=1, keepdims=True)
+    if ("error_averaged", last) in mistakes:
+        error = np.full_like(p, error.mean())
     if ("last_prediction", last) in mistakes:
         error = error_of(net, simple, np.repeat(p[-1:], n, axis=0), t)
     if ("error_part", last) in mistakes:

@@ -69,6 +69,7 @@ CODES = {
     "loss_elements": {"loss_elements"},
     "error_missing": {"error_missing"},
     "error_part": {"error_incomplete"},
+    "error_averaged": {"error_averaged"},
     "input_reshaped": {"input_reshaped"},
     "other_loss": {"other_loss"},
     "times_loss": {"times_loss"},
@@ -86,7 +87,7 @@ CODES = {
 HOWS = ("exact", "ambiguous", "unknown", "WRONG")
 AT_THE_LOSS = {"swapped", "error_size", "before_activation", "broadcast", "last_prediction"} | {
     *("last_row", "loss_value", "weights_ignored", "weights_twice", "loss_elements"),
-    *("error_missing", "error_part", "other_loss", "times_loss", "not_cancelled"),
+    *("error_missing", "error_part", "error_averaged", "other_loss", "times_loss", "not_cancelled"),
 }
 SMOOTH = ("sigmoid", "tanh", "elu", "softplus", "gelu", "gelu_tanh", "silu")
 KINKED = ("relu", "leaky_relu")
@@ -195,7 +196,7 @@ def choose(rng, name, depth, reduction):
         case "broadcast":
             head = pick("identity+mse", "sigmoid+bce", "sigmoid+mse", "identity+mae")
             return network(rng, depth, head=head, n_out=1, **settings), last, {}
-        case "loss_elements" | "error_missing" | "times_loss":
+        case "loss_elements" | "error_missing" | "times_loss" | "error_averaged":
             return network(rng, depth, head=pick(*plain_heads), **settings), last, {}
         case "other_loss":
             net = network(rng, depth, head=pick("identity+mse", "identity+huber"), **settings)
@@ -373,7 +374,7 @@ def is_sensible(case, mistake):
             return name in KINKED
         case "before_activation":
             return name != "identity" or net.loss.endswith("_logits")
-        case "error_missing" | "loss_value":
+        case "error_missing" | "loss_value" | "error_averaged":
             return name != "softmax"  # of a constant it gives 0 back
         case "other_derivative" | "derivative_formula":
             return name != "softmax"

@@ -6,13 +6,13 @@ and those are kept whose products are the arrays that were given. So a mistake i
 layer, however many layers it spoils before it, and few states are ever alive.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bpcore.factors import Factors, Reading
+from bpcore.factors import Factors
 from bpcore.matching import Given, Match, Matcher
+from bpcore.scaling import Scaling
 from bpcore.suspects import Step
 from bpcore.truepass import Problem, Right, output_delta
 from bpcore.wrongerrors import error_scales, output_ways
@@ -69,6 +69,7 @@ class Search:
     matchers: list[Matcher] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.scaling = Scaling(self.problem, self.factors)
         self.matchers = [
             Matcher(self.problem, k, given, right, self.rtol)
             for k, (given, right) in enumerate(zip(self.given, self.right, strict=True))
@@ -115,12 +116,12 @@ class Search:
         for i, way in enumerate(ways):
             if i and _same(way.delta, ways[0].delta):
                 continue
-            weights, biases = self._matches(
-                k, state, way, 1 + deep if i == 0 or deep else 0, i == 0
-            )
-            if weights and biases:
-                joint += self._join(k, state, way, weights, biases)
-            elif weights or biases or i == 0:
+            wide = max(1, 2 - len(way.steps)) if deep else int(i == 0)
+            weights, biases = self._matches(k, state, way, wide, i == 0)
+            both = self._join(k, state, way, weights, biases) if weights and biases else []
+            joint += both
+            told = any(new.cost <= state.cost + _SIMPLE for new in both)
+            if i == 0 or ((weights or biases) and not told):
                 partial.append((way, weights, biases))
             if i == 0 and joint and min(new.cost for new in joint) == state.cost:
                 return joint, []
@@ -171,9 +172,10 @@ class Search:
         biases = matcher.biases(way, state.scale, bool(wide) and not (single and not both))
         if not (biases or both) and not given.has_weight:
             return [], []
-        look = wide if both or biases else 0
+        sure = both or any(self.scaling.is_sure(match, state.scale) for match in biases)
+        look = wide if sure else int(wide > 0 and len(way.steps) == 1)
         weights = matcher.weights(way, state.scale, look)
-        if not weights and biases and not single and not look:
+        if not weights and biases and sure and not single and not look:
             weights = matcher.weights(way, state.scale, 1)
         if weights and not biases:
             biases = matcher.biases(way, state.scale, True)
@@ -184,93 +186,21 @@ class Search:
     ) -> list[State]:
         """Continue with a way whose products are what was given, up to factors."""
         best: dict[float, State] = {}
-        for weight in weights:
-            for bias in biases:
-                for scale in self._scales(state, weight, bias):
-                    key = float(f"{scale:.5g}")
-                    for cost, steps in self._prices(k, state, way, scale, weight, bias):
-                        new = self._next(k, state, way, scale, steps, cost)
-                        if key in best:
-                            new.histories = _merge(best[key].histories, new.histories)
-                        best[key] = new
+        for scale in self.scaling.scales(state.scale, weights, biases):
+            pairs = [
+                (weight, bias)
+                for weight in self.scaling.fitting(weights, scale, biases)
+                for bias in self.scaling.fitting(biases, scale, weights)
+                if self.factors.same(scale, state.scale)
+                or any(m.factor and self.factors.same(m.factor, scale) for m in (weight, bias))
+            ]
+            for weight, bias in pairs:
+                for cost, steps in self.scaling.prices(k, state.scale, way, scale, weight, bias):
+                    new = self._next(k, state, way, scale, steps, cost)
+                    if scale in best:
+                        new.histories = _merge(best[scale].histories, new.histories)
+                    best[scale] = new
         return list(best.values())
-
-    def _scales(self, state: State, weight: Match, bias: Match) -> list[float]:
-        values = [state.scale]
-        for factor in (weight.factor, bias.factor):
-            if factor and not any(self.factors.same(factor, value) for value in values):
-                values.append(factor)
-        return values
-
-    def _prices(
-        self, k: int, state: State, way: Backed, scale: float, weight: Match, bias: Match
-    ) -> Iterator[tuple[float, tuple[Step, ...]]]:
-        """The mistakes of a match, with those in factors, and what they cost."""
-        block = self.problem.blocks[k]
-        in_arrays = self._array_factors(block.layer, scale, weight, bias)
-        if in_arrays is None:
-            return
-        cost = way.cost + weight.cost + bias.cost + sum(step.cost for step in in_arrays)
-        changed = scale / state.scale
-        options: list[tuple[float, list[Step]]] = [(0.0, [])]
-        if not self.factors.same(changed, 1.0):
-            place = block.last_layer
-            shared = [m for m in (weight, bias) if m.factor and self.factors.same(m.factor, scale)]
-            evidence = sum(match.evidence for match in shared)
-            options = self._scale_steps(changed, evidence, place, way)
-        for more, steps in options:
-            yield cost + more, (*way.steps, *steps, *weight.steps, *bias.steps, *in_arrays)
-
-    def _array_factors(
-        self, layer: int, scale: float, weight: Match, bias: Match
-    ) -> list[Step] | None:
-        """The factors that are on an array, or on both, and not on delta; None: not believable."""
-        ratios = [1.0 if m.factor is None else m.factor / scale for m in (weight, bias)]
-        off = [not self.factors.same(ratio, 1.0) for ratio in ratios]
-        if (weight.exact and off[0]) or (bias.exact and off[1]):
-            return None
-        known = weight.factor is not None and bias.factor is not None
-        if all(off) and known and self.factors.same(*ratios):
-            both = self._factor_steps(ratios[0], weight.evidence + bias.evidence, layer, None)
-            return [step._replace(cost=step.cost + 0.02) for step in both] or None
-        steps: list[Step] = []
-        for name, match, ratio, wrong in zip(
-            ("weight", "bias"), (weight, bias), ratios, off, strict=True
-        ):
-            if wrong:
-                found = self._factor_steps(ratio, match.evidence, layer, name)
-                if not found:
-                    return None
-                steps += found
-        return steps
-
-    def _scale_steps(
-        self, factor: float, evidence: int, layer: int, way: Backed
-    ) -> list[tuple[float, list[Step]]]:
-        """A factor on everything from here on; the mistakes that fix no scale allow some."""
-        steps = self._factor_steps(factor, evidence, layer, None)
-        if not steps:
-            return []
-        cost = sum(step.cost for step in steps)
-        rate = any(step.code in ("rate_applied", "update_given") for step in steps)
-        if not way.loose or rate or steps[-1].code == "sign" or cost > 2.5:
-            return [(cost, steps)]
-        signs = steps[:-1]
-        return [(0.1 + len(signs), signs), (0.3 + len(signs), steps)]
-
-    def _factor_steps(
-        self, factor: float, evidence: int, layer: int, parameter: str | None
-    ) -> list[Step]:
-        """A factor as mistakes, the sign apart; none if the factor means nothing."""
-        found = self.factors.readings(factor, evidence)
-        if not found:
-            return []
-        whole = found[0].code in ("sign", "update_given")
-        if factor > 0 or whole:
-            return [factor_step(found[0], layer, parameter, self.problem)]
-        size = self.factors.readings(-factor, evidence)[0]
-        sign = Step("sign", layer, parameter, "", -1.0, "-1", found[0].cost - size.cost)
-        return [sign, factor_step(size, layer, parameter, self.problem)]
 
     def _next(
         self,
@@ -303,26 +233,53 @@ class Search:
         """One way for the weight and another one for the bias: mistakes in one array only."""
         if not self.given[k].has_bias or not self.given[k].has_weight:
             return []
-        for_weight = [(way, found) for way, found, _ in partial if found]
-        for_bias = [(way, found) for way, _, found in partial if found]
+        for_weight = [(way, self._exactly(state, way, found)) for way, found, _ in partial]
+        for_bias = [(way, self._exactly(state, way, found)) for way, _, found in partial]
+        for_weight = [(way, found) for way, found in for_weight if found]
+        for_bias = [(way, found) for way, found in for_bias if found]
         new: list[State] = []
         for one, weights in for_weight:
             for other, biases in for_bias:
                 altered = bool(one.steps) + bool(other.steps)
                 if one is other or altered > (2 if deep else 1) or len(new) > 64:
                     continue
-                in_weight = _in_array(one.steps, "weight")
-                in_bias = _in_array(other.steps, "bias")
-                way = Backed(one.delta, (*in_weight, *in_bias), one.source)
+                fitting = [m for m in weights if len(m.steps) + altered <= (2 if deep else 1)]
+                if not fitting:
+                    continue
+                common = tuple(step for step in one.steps if step in other.steps)
+                in_weight = self._in_array(k, one.steps, common, "weight")
+                in_bias = self._in_array(k, other.steps, common, "bias")
+                way = Backed(one.delta, (*common, *in_weight, *in_bias), one.source)
                 exact = [
                     replace(match, exact=match.exact or match.evidence < 2) for match in biases
                 ]
                 for state_delta in (one, other):
                     whole = Backed(state_delta.delta, way.steps, state_delta.source)
-                    for found in self._join(k, state, whole, weights, exact):
+                    for found in self._join(k, state, whole, fitting, exact):
                         found.histories = [(c + _SPLIT, s, u) for c, s, u in found.histories]
                         new.append(found)
         return new
+
+    def _exactly(self, state: State, way: Backed, matches: list[Match]) -> list[Match]:
+        """The matches of a way that are more than a single number with a factor that fits it."""
+        return [
+            match
+            for match in matches
+            if not (way.steps and match.factor and match.evidence < 2)
+            or self.factors.same(match.factor, state.scale)
+        ]
+
+    def _in_array(
+        self, k: int, steps: tuple[Step, ...], common: tuple[Step, ...], parameter: str
+    ) -> tuple[Step, ...]:
+        """The mistakes of a way but for the common ones, made for one array only."""
+        return tuple(
+            Step("without_derivative", self.problem.blocks[k].layer, parameter)
+            if step.code == "derivative_missing"
+            else step._replace(parameter=parameter)
+            for step in steps
+            if step not in common
+        )
 
     def _unexplained(self, k: int, state: State, partial: list[Partial]) -> list[State]:
         """Continue where nothing explains an array, or both: the rest can still be judged."""
@@ -366,19 +323,6 @@ class Search:
                 if len(kept) < _WIDTH:
                     kept.append(state)
         return kept
-
-
-def factor_step(reading: Reading, layer: int, parameter: str | None, problem: Problem) -> Step:
-    """A factor as a mistake."""
-    code = reading.code
-    over_rows = abs(reading.value * problem.n_rows - 1) < 1e-3
-    if parameter == "bias" and code in ("mean_twice", "mean_for_sum") and over_rows:
-        code = "bias_mean"
-    return Step(code, layer, parameter, "", reading.value, reading.meaning, reading.cost)
-
-
-def _in_array(steps: tuple[Step, ...], parameter: str) -> tuple[Step, ...]:
-    return tuple(step._replace(parameter=parameter) for step in steps)
 
 
 def _merge(some: list[History], others: list[History]) -> list[History]:

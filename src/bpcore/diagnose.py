@@ -6,29 +6,22 @@ entries.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore.blame import History, Search, factor_step
+from bpcore.blame import History, Search
 from bpcore.checks import FLOAT64, as_matrix, as_sample_weight, finite_positive
 from bpcore.errors import ShapeError
 from bpcore.explanation import Account, ArrayVerdict, Explanation
 from bpcore.factors import Factors
 from bpcore.givengradients import GivenArrays
+from bpcore.layers import Dense
 from bpcore.matching import TOLERANCE
-from bpcore.suspects import Mistake, Step
-from bpcore.truepass import (
-    Block,
-    Elementwise,
-    Function,
-    Problem,
-    Right,
-    blocks_of,
-    right_gradients,
-    run,
-)
+from bpcore.scaling import factor_step
+from bpcore.suspects import DERIVATIVES, Mistake, Step
+from bpcore.truepass import Problem, Right, blocks_of, right_gradients, run
+from bpcore.wrongforwards import other_forwards
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -43,7 +36,6 @@ _SIMPLE = 3.8  # from here on a wrong forward pass may be the simpler explanatio
 _MOST_FORWARDS = 40  # for which mistakes at the loss are looked for, too
 _LARGE = 20_000  # parameters, from which other forward passes would take too long
 _ROUNDING = {4: 1e-5, 8: 2e-14}  # some eighty roundings of a number near 1
-_DEFAULT = {"leaky_relu": 0.01, "elu": 1.0}
 
 
 def explain_gradients(
@@ -71,9 +63,10 @@ def explain_gradients(
         Its targets, as `net.loss_value` takes them.
     gradients : array_like, list, dict or callable
         What is to be judged: a flat array in the order of `net.gradients`; a list of arrays
-        [W1, b1, W2, ...]; a dict by the names of `net.parameter_arrays`, or W1, b1, ...; or a
-        function that returns one of these, of no arguments, of (X, y) or of (net, X, y). None
-        stands for an array that is missing. Updates in place of gradients are recognised.
+        [W1, b1, W2, ...]; a dict by the names of `net.parameter_arrays`, or W1, b1, ... or dW1,
+        db1, ...; or a function that returns one of these, of no arguments, of (X, y) or of
+        (net, X, y). None stands for an array that is missing. Updates in place of gradients are
+        recognised.
     sample_weight : array_like of shape (n,), optional
         Weights of the rows.
     learning_rate : float, optional
@@ -112,7 +105,7 @@ def explain_gradients(
     >>> explanation.ok, explanation.mistakes
     (False, [<Mistake derivative_missing: layer=1>])
     >>> print(explanation.mistakes[0].text)
-    layer 1 (Sigmoid()): the activation's derivative was left out. Meant: f'(z); used: 1
+    layer 1 (Sigmoid()): the activation's derivative was left out. Meant: f'(z) = a(1 - a); used: 1
     """
     problem = _problem(net, X, y, sample_weight, previous_X)
     if learning_rate is not None:
@@ -120,6 +113,7 @@ def explain_gradients(
     given = GivenArrays(net, gradients, problem.X, y)
     itemsize = 4 if min(given.itemsize, net.dtype.itemsize) <= 4 else 8
     problem.rtol, problem.rounding = TOLERANCE[itemsize], _ROUNDING[itemsize]
+    problem.tiny = float(np.finfo(f"f{itemsize}").tiny)
     rtol = problem.rtol
     with np.errstate(all="ignore"):
         right = right_gradients(problem)
@@ -135,6 +129,8 @@ def explain_gradients(
                 arrays[name].note = f"its shape is {given.arrays[name].shape}"
         histories = _search(net, problem, given, right, rtol, learning_rate)
     accounts = _accounts(net, problem, histories, arrays, learning_rate, rtol)
+    if given.columns:
+        accounts = _with_broadcast_targets(net, accounts)
     explained = {name for name in arrays if not accounts or name not in accounts[0].unexplained}
     given.refuse_broadcast(explained if accounts else set(), net.parameter_arrays())
     return Explanation(arrays, accounts, _suggestion(problem, accounts), order)
@@ -152,6 +148,8 @@ def _problem(
     if target.ndim == 1:
         target = np.eye(net.n_out)[target]
     target = np.array(target, dtype=FLOAT64)
+    if not np.isfinite(target).all():
+        raise ValueError("y must be finite")
     weight = as_sample_weight(sample_weight, len(X), FLOAT64)
     with np.errstate(all="ignore"):
         before, blocks = blocks_of(net)
@@ -229,11 +227,9 @@ def _search(
     by_layer = given.by_layer(net, right)
     histories = Search(problem, by_layer, right, factors, rtol, rate).run()
     best = histories[0][0] if histories else np.inf
-    if best < _SIMPLE or net.parameters.size > _LARGE:
+    if (histories and _is_simple(histories[0])) or net.parameters.size > _LARGE:
         return histories
-    others = [
-        (step, other, right_gradients(other)) for step, other in _other_forwards(net, problem)
-    ]
+    others = [(step, other, right_gradients(other)) for step, other in other_forwards(net, problem)]
     others = [row for row in others if all(np.isfinite(r.weight).all() for r in row[2])]
     for right_output in (True, False):  # mistakes at the loss, too, if there must be
         for step, other, own in others:
@@ -249,69 +245,11 @@ def _search(
     return histories
 
 
-def _other_forwards(net: "Network", problem: Problem) -> Iterator[tuple[Step, Problem]]:
-    """The same batch through networks in which one step of the forward pass is another one."""
-    if problem.previous is not None:
-        used = "all values of the batch before"
-        step = Step("stale_forward", problem.blocks[0].layer, used=used)
-        yield step, replace(problem, blocks=problem.previous, X=problem.previous[0].x)
-    for k, block in enumerate(problem.blocks):
-        for i, act in enumerate(block.acts):
-            if problem.previous is not None:
-                old = problem.previous[k].acts[i]
-                for z in (act.z, old.z):
-                    yield (
-                        Step("stale_forward", act.layer),
-                        _run_again(net, problem, k, i, held=(z, old.a)),
-                    )
-            kernel = act.function.kernel
-            for name in ("identity", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus"):
-                if name == kernel:
-                    continue
-                other = Elementwise(name, _DEFAULT.get(name, 0.0))
-                code = "activation_left_out" if name == "identity" else "other_forward"
-                used = "" if name == "identity" else f"{name}(z)"
-                step = Step(code, act.layer, used=used, cost=1.3)
-                yield step, _run_again(net, problem, k, i, other)
-            if kernel == "sigmoid":
-                used = "1/1 + exp(-z), its brackets missing"
-                step = Step("other_forward", act.layer, used=used, cost=1.3)
-                yield step, _run_again(net, problem, k, i, _NoBrackets("sigmoid"))
-        if block.bias is not None and block.bias.any():
-            yield Step("bias_left_out", block.layer, cost=1.3), _run_again(net, problem, k, None)
-
-
-class _NoBrackets(Elementwise):
-    """1/1 + exp(-z), which is not the logistic function, and s(1 - s) of it."""
-
-    def value(self, x: np.ndarray) -> np.ndarray:
-        """Return 1/1 + exp(-x)."""
-        return 1 + np.exp(-x)
-
-    def slope(self, x: np.ndarray) -> np.ndarray:
-        """Return what would be the derivative of the logistic function."""
-        s = self.value(x)
-        return s * (1 - s)
-
-
-def _run_again(
-    net: "Network",
-    problem: Problem,
-    k: int,
-    i: int | None,
-    function: Function | None = None,
-    held: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Problem:
-    """The problem with another function or held values for an activation, or without a bias."""
-    blocks: list[Block] = blocks_of(net)[1]
-    if i is None:
-        blocks[k].bias = np.zeros_like(blocks[k].bias)
-    elif held is not None:
-        blocks[k].acts[i].held = held
-    else:
-        blocks[k].acts[i].function = function
-    run([], blocks, problem.X)
-    return replace(problem, blocks=blocks)
+def _is_simple(history: History) -> bool:
+    """Whether an explanation is so simple that none with another forward pass could be simpler."""
+    _, steps, unknown = history
+    once = {step.code: step.cost for step in steps}  # what is done in each layer is one habit
+    return not unknown and sum(once.values()) < _SIMPLE
 
 
 # ------------------------------------------------------------------------------- telling what it is
@@ -333,7 +271,9 @@ def _accounts(
         if cost > histories[0][0] + _TIE:
             break
         for reading in _readings(steps, factors, problem):
-            mistakes = [Mistake(step, _place(net, step)) for step in reading]
+            mistakes = [
+                Mistake(step, _place(net, step), _derivative(net, step)) for step in reading
+            ]
             named = [
                 f"{net.names[int(n.partition('.')[0])]}.{n.partition('.')[2]}" for n in unknown
             ]
@@ -345,12 +285,27 @@ def _accounts(
     return accounts
 
 
+def _with_broadcast_targets(net: "Network", accounts: list[Account]) -> list[Account]:
+    """Where equal targets hide in the numbers what the shape shows."""
+    step = Step("target_broadcast", len(net.layers) - 1)
+    shown = Mistake(step, _place(net, step))
+    return [
+        account
+        if any(mistake.code == shown.code for mistake in account.mistakes)
+        else Account([shown, *account.mistakes], account.unexplained)
+        for account in accounts
+    ]
+
+
 def _readings(
     steps: tuple[Step, ...], factors: Factors, problem: Problem
 ) -> Iterator[tuple[Step, ...]]:
     """The mistakes, then the same with a factor read in another way."""
     yield steps
+    kinds = [(step.code, step.parameter, step.meaning) for step in steps]
     for i, step in enumerate(steps):
+        if kinds[i] in kinds[:i]:  # what is alike has the same cause
+            continue
         others: list[Step] = []
         if step.factor is not None and step.meaning:
             readings = factors.readings(step.factor, 1)
@@ -360,13 +315,25 @@ def _readings(
         if step.code == "sign" and step.layer == problem.blocks[-1].last_layer and symmetric:
             others.append(Step("swapped", step.layer))
         for other in others:
-            yield (*steps[:i], other, *steps[i + 1 :])
+            yield tuple(
+                other._replace(layer=old.layer) if kind == kinds[i] else old
+                for old, kind in zip(steps, kinds, strict=True)
+            )
 
 
 def _place(net: "Network", step: Step) -> str:
     name, layer = net.names[step.layer], net.layers[step.layer]
     place = f"layer {name} ({layer!r})"
-    return place if step.parameter is None else f"the {step.parameter} of {place}"
+    if step.parameter is None:
+        return place
+    if not isinstance(layer, Dense):
+        return f"{place}, on the way to the gradient of the {step.parameter} only"
+    return f"the {step.parameter} of {place}"
+
+
+def _derivative(net: "Network", step: Step) -> str:
+    """The formula of the derivative that is meant, by the layer's activation."""
+    return DERIVATIVES.get(getattr(net.layers[step.layer], "kernel", ""), "")
 
 
 def _suggestion(problem: Problem, accounts: list[Account]) -> str:

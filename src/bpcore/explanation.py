@@ -7,6 +7,7 @@ import numpy as np
 from bpcore.suspects import Mistake
 
 _LITTLE = 1e-4
+_NOTHING = 1e-12
 
 
 class ArrayVerdict:
@@ -83,7 +84,9 @@ class ArrayVerdict:
 
     def __str__(self) -> str:
         text = self.verdict
-        if self.verdict == "wrong":
+        if self.verdict == "wrong" and self.error < _NOTHING:
+            text = "WRONG in its shape only"
+        elif self.verdict == "wrong":
             text = f"WRONG, by {self.error:.1e} of its largest entry"
             if np.isfinite(self.correlation):
                 text += f"; best factor {self.ratio:.6g}, correlation {self.correlation:.4f}"
@@ -175,10 +178,12 @@ class Explanation:
                 f"  - {'; and '.join(mistake.text for mistake in other)}."
                 for other in self.alternatives
             ]
-        if self.unexplained:
-            lines.append(
-                f"No mistake known here reproduces {', '.join(self.unexplained)}; {self._known()}"
-            )
+        unfit = [name for name in self.unexplained if self.arrays[name].verdict == "not finite"]
+        if unfit:
+            lines.append(f"Nothing can be compared with nan or infinities: {_listed(unfit)}.")
+        unknown = [name for name in self.unexplained if name not in unfit]
+        if unknown:
+            lines.append(f"No mistake known here reproduces {_listed(unknown)}; {self._known()}")
         if self.suggestion:
             lines.append(self.suggestion)
         return lines
@@ -189,9 +194,15 @@ class Explanation:
         before = self._order[: self._order.index(first)] if first in self._order else []
         right = [name for name in before if self.arrays[name].ok]
         if right:
-            return f"from the output back {', '.join(right)} is right and {first} is wrong first."
+            verb = "is" if len(right) == 1 else "are"
+            return f"from the output back {_listed(right)} {verb} right and {first} is wrong first."
         return f"{first}, at the output, is wrong already."
 
     def _table(self) -> list[str]:
         width = max(len(name) for name in self.arrays)
         return [f"  {name.ljust(width)}  {verdict}" for name, verdict in self.arrays.items()]
+
+
+def _listed(names: list[str]) -> str:
+    """Names as a sentence lists them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

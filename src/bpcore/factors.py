@@ -1,6 +1,7 @@
 """What a constant factor may be: which numbers of the batch and the step it is made of."""
 
 import math
+from bisect import bisect_left
 from functools import cached_property
 from typing import NamedTuple
 
@@ -9,7 +10,9 @@ from bpcore.truepass import Problem
 _EXTRA = 0.5  # the cost of each further part of a factor
 _RATES = (0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 5e-3, 3e-3, 2e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 _LEAST = 1e-9  # of a factor without a name
-_UNNAMED = 2.6
+UNNAMED = 2.6
+"""The cost of a factor that is just a number."""
+RATES = ("rate_applied", "update_given")
 
 
 class Reading(NamedTuple):
@@ -30,7 +33,7 @@ class Factors:
 
     @cached_property
     def _table(self) -> list[tuple[float, dict[str, int]]]:
-        """Positive values, each with the powers of its parts."""
+        """Positive values in order, each with the powers of its parts."""
         n, k = self._problem.n_rows, self._problem.n_out
         parts = {"2": (2.0, (-2, -1, 0, 1, 2))}
         if n > 1:
@@ -49,7 +52,11 @@ class Factors:
                 for old, made in rows
                 for power in powers
             ]
-        return rows
+        return sorted(rows, key=lambda row: row[0])
+
+    @cached_property
+    def _values(self) -> list[float]:
+        return [value for value, _ in self._table]
 
     def same(self, a: float, b: float) -> bool:
         """Whether two factors agree to the tolerance."""
@@ -74,13 +81,14 @@ class Factors:
                 Reading(code, factor, meaning, 1.5),
                 Reading("factor", factor, f"{factor:.6g}", 1.5),
             ]
-        return [Reading("factor", factor, f"{factor:.6g}", _UNNAMED)]
+        return [Reading("factor", factor, f"{factor:.6g}", UNNAMED)]
 
     def _read(self, factor: float) -> list[Reading]:
         readings = []
-        for value, made in self._table:
+        first = bisect_left(self._values, abs(factor) * (1 - self._tolerance))
+        for value, made in self._table[first:]:
             if not self.same(abs(factor), value):
-                continue
+                break
             for code, cost, rest in self._codes(made, factor < 0):
                 exact = math.copysign(value, factor)
                 readings.append(Reading(code, exact, _describe(exact, made), cost + rest))

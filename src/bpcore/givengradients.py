@@ -1,6 +1,7 @@
 """Gradients as learners hand them in: flat, in a list, by name, or computed when asked for."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ _NOISE = {4: 2e-6, 8: 1e-14}
 """By the size of a number: less of what was added up is rounding."""
 
 
+_SHORT = re.compile(r"d?([Wwb])_?(\d+)")
+"""Names such as W1 and db_2."""
+
+
 class GivenArrays:
     """The arrays that were given, by the names of `net.parameter_arrays`; None where missing.
 
@@ -28,8 +33,9 @@ class GivenArrays:
         As they were given, in float64.
     fitted : dict of str to ndarray or None
         In the shapes of the parameters.
-    transposed, broadcast : set of str
-        Those whose shape is the transposed one, and those that had to be broadcast.
+    transposed, broadcast, columns : set of str
+        Those whose shape is the transposed one, those that had to be broadcast, and among them
+        those with a column for each target.
     itemsize : int
         Of the least precise array.
     """
@@ -41,6 +47,7 @@ class GivenArrays:
         self.itemsize = 8
         self.transposed: set[str] = set()
         self.broadcast: set[str] = set()
+        self.columns: set[str] = set()
         self.arrays: dict[str, np.ndarray | None] = {}
         self.fitted: dict[str, np.ndarray | None] = {}
         self._n_rows = len(X)
@@ -68,8 +75,9 @@ class GivenArrays:
         if array.size == parameter.size and squeezed == tuple(s for s in shape if s != 1):
             return array.reshape(shape)
         if name in self._last and array.shape == (*shape[:-1], self._n_rows) and shape[-1] == 1:
-            self.broadcast.add(name)  # one column for each target, which are to be summed
-            return array.sum(axis=-1, keepdims=True)
+            self.broadcast.add(name)  # one column for each target, and each with its penalty
+            self.columns.add(name)
+            return array.mean(axis=-1, keepdims=True)
         try:
             fitted = np.broadcast_to(array, shape)
         except ValueError:
@@ -172,13 +180,16 @@ def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, A
     for name in names:
         count += name.endswith(".weight")
         plain[("W" if name.endswith(".weight") else "b") + str(count)] = name
-    renamed = {
-        plain.get(key, key) if key not in names else key: gradients[key] for key in gradients
-    }
+    renamed: dict[str, Any] = {}
+    for key, array in gradients.items():
+        short = _SHORT.fullmatch(str(key))
+        name = plain.get(short[1].replace("w", "W") + short[2], key) if short else key
+        renamed[key if key in names else name] = array
     unknown = [key for key in renamed if key not in names]
     if unknown:
         raise ValueError(
-            f"gradients has {unknown[0]!r}, but the network's arrays are {', '.join(names)}"
+            f"gradients has {unknown[0]!r}, but the network's arrays are {', '.join(names)} "
+            f"(or {', '.join(plain)})"
         )
     missing = [name for name in names if name not in renamed]
     if missing:

@@ -50,7 +50,11 @@ def _explain_array(
     entries: np.ndarray | None,
     meanings: dict[str, float],
 ) -> str:
-    judged = array.judged & np.isfinite(array.analytic)
+    unfit = np.count_nonzero(~np.isfinite(array.analytic))
+    if unfit:
+        count = "one entry of what was given is" if unfit == 1 else f"{unfit} entries given are"
+        return f"not finite: {count} nan or infinite (did exp overflow, or was 0 divided by 0?)"
+    judged = array.judged
     numeric, error = array.numeric[judged], array.error_estimate[judged]
     analytic = array.analytic[judged]
     if not judged.any():
@@ -74,6 +78,9 @@ def _explain_array(
                     return f"transposition: {text}"
                 return f"transposition ({text}) and {_describe(factor, meanings)}"
     wrong = array.verdict[judged] == "wrong"
+    if np.all(np.abs(analytic + numeric)[wrong] <= 4 * error[wrong]):
+        count = "one entry" if wrong.sum() == 1 else f"{wrong.sum()} entries"
+        return f"sign: right but for the sign of {count} (an absolute value too many?)"
     count = "one entry that" if wrong.sum() == 1 else f"{wrong.sum()} entries that"
     if not analytic[wrong].any():
         return f"zeros: right but for {count} should not be 0 (masked too much?)"

@@ -11,6 +11,7 @@ from bpcore.wrongslopes import Backed
 
 _LARGE = 20_000  # multiplications, from which random projections come first
 _PROJECTIONS = 2
+_MOST_STEPS = 3  # mistakes in a target
 TOLERANCE = {4: 3e-5, 8: 1e-7}
 """By the size of a number: relative to the sums of absolute values of all that is added up."""
 
@@ -59,6 +60,17 @@ def fit(target: np.ndarray, candidate: np.ndarray, error: np.ndarray) -> float |
     return factor if (off <= abs(factor) * error).all() else None
 
 
+def fit_each(targets: np.ndarray, candidates: np.ndarray, errors: np.ndarray) -> list[float | None]:
+    """`fit` for each of several targets, all in the rows of matrices."""
+    candidates = np.broadcast_to(candidates, targets.shape)
+    squares = (candidates * candidates).sum(axis=1)
+    factors = (targets * candidates).sum(axis=1) / squares
+    seen = np.isfinite(factors) & (factors != 0) & (np.abs(candidates) > errors).any(axis=1)
+    sizes = np.abs(factors)[:, None]
+    close = (np.abs(targets - factors[:, None] * candidates) <= sizes * errors).all(axis=1)
+    return [float(f) if good else None for f, good in zip(factors, seen & close, strict=True)]
+
+
 @dataclass
 class _Input:
     """What may stand for the layer's input in the outer product."""
@@ -91,10 +103,15 @@ class Matcher:
             for size in (right.weight_size, right.bias_size)
         ]
         self._penalised = bool(problem.l2 or problem.l1)
+        self._penalty_size = np.abs(self._penalty())
         self._large = right.weight.size * problem.n_rows > _LARGE
         self._inputs = list(self._all_inputs())
         if given.has_weight:
             self._targets = list(self._all_targets())
+            self._up_to = [
+                [target for target in self._targets if len(target.steps) <= most]
+                for most in range(_MOST_STEPS + 1)
+            ]
             self._project()
 
     # ---- what there is to choose from ----------------------------------------------------------
@@ -166,27 +183,25 @@ class Matcher:
         if not self._penalised:
             yield _Target(given, None, steps)
             return
-        yield _Target(given - self._penalty(), None, steps)
-        yield _Target(given, self._penalty(), steps)
-        for kind, amount in (("l2", problem.l2), ("l1", problem.l1)):
-            if not amount:
-                continue
-            n = float(problem.n_rows)
-            for value in dict.fromkeys((0.0, 2.0, 0.5, n, 1 / n, -1.0, 1 / amount)):
-                if value == 1:
+        for l2, l2_steps in self._wrong_factors("l2", problem.l2):
+            for l1, l1_steps in self._wrong_factors("l1", problem.l1):
+                wrong = (*l2_steps, *l1_steps)
+                if len(wrong) == 2 and self._large and (l2 or l1):
                     continue
-                factors = (value, 1.0) if kind == "l2" else (1.0, value)
-                wrong = self._penalty(*factors)
-                code, cost = (f"{kind}_factor", 1.0) if value else (f"{kind}_missing", 1.0)
-                step = Step(code, self.layer, "weight", factor=value or None, cost=cost)
-                yield _Target(given - wrong, None, (*steps, step))
-                yield _Target(given, wrong, (*steps, step))
-        if problem.l2 and problem.l1:
-            both = (
-                Step("l2_missing", self.layer, "weight"),
-                Step("l1_missing", self.layer, "weight"),
-            )
-            yield _Target(given, None, (*steps, *both))
+                term = self._penalty(l2, l1)
+                yield _Target(given - term, None, (*steps, *wrong))
+                if term.any():
+                    yield _Target(given, term, (*steps, *wrong))
+
+    def _wrong_factors(self, kind: str, amount: float) -> Iterator[tuple[float, tuple[Step, ...]]]:
+        """What a penalty may be multiplied with, the right factor first."""
+        yield 1.0, ()
+        n = float(self.problem.n_rows)
+        values = (0.0, 2.0, 0.5, n, 1 / n, 2 / n, 0.5 / n, -1.0, 1 / amount) if amount else ()
+        for value in dict.fromkeys(values):
+            if value != 1:
+                code = f"{kind}_factor" if value else f"{kind}_missing"
+                yield value, (Step(code, self.layer, "weight", factor=value or None),)
 
     def _project(self) -> None:
         """Project everything once: candidates then cost a row each."""
@@ -215,44 +230,55 @@ class Matcher:
         for i, own in enumerate(self._inputs):
             if i and not wide:
                 break
-            product = error = None
-            for target in self._targets:
-                if target.steps and not wide and not self.given.transposed:
-                    continue
-                if i and len(target.steps) > self.given.transposed + wide - 1:
-                    continue
-                if self._large and not self._may_match(own, target, way.delta, size, scale):
-                    continue
-                if product is None:
-                    product = own.x.T @ way.delta
-                    error = self.tolerance * (np.abs(own.x).T @ size) + self._floors[0]
-                steps = (*own.steps, *target.steps)
-                found += self._weight_match(target, product, error, scale, steps)
+            targets = self._up_to[min(self.given.transposed + wide - (i > 0), _MOST_STEPS)]
+            if self._large:
+                targets = [
+                    target
+                    for target in targets
+                    if self._may_match(own, target, way.delta, size, scale)
+                ]
+            if targets:
+                product = own.x.T @ way.delta
+                error = self.tolerance * (np.abs(own.x).T @ size) + self._floors[0]
+                found += self._weight_matches(own, targets, product, error, scale)
         if wide and self.problem.n_rows == self.block.x.shape[1]:
             found += self._unsummed(way.delta)
         return found
 
-    def _weight_match(
+    def _weight_matches(
         self,
-        target: _Target,
+        own: _Input,
+        targets: list[_Target],
         product: np.ndarray,
         error: np.ndarray,
         scale: float,
-        steps: tuple[Step, ...],
     ) -> list[Match]:
+        product, error = product.ravel(), error.ravel()
         evidence = int(np.count_nonzero(product))
-        if target.added is None:
-            if self._penalised:
-                size = np.abs(self.given.weight) + np.abs(self._penalty())
-                error = error + self.rtol * size / abs(scale)
-            factor = fit(target.value, product, error)
-            return [] if factor is None else [Match(factor, steps, evidence)]
-        for own in dict.fromkeys((1.0, scale)):  # what delta was scaled with before the penalty
-            size = abs(own) * error + self.rtol * np.abs(target.added)
-            factor = fit(target.value, own * product + target.added, size)
+        plain = [target for target in targets if target.added is None]
+        values = np.stack([target.value.ravel() for target in plain])
+        more = 0.0
+        if self._penalised:
+            size = np.abs(self.given.weight) + self._penalty_size
+            more = self.rtol * size.ravel() / abs(scale)
+        factors = dict(zip(map(id, plain), fit_each(values, product, error + more), strict=True))
+        scaled = [target for target in targets if target.added is not None]
+        if scaled:
+            values = np.stack([target.value.ravel() for target in scaled])
+            added = np.stack([target.added.ravel() for target in scaled])
+            for before in dict.fromkeys((scale, 1.0)):  # what delta was scaled with
+                size = abs(before) * error + self.rtol * np.abs(added)
+                found = fit_each(values, before * product + added, size)
+                for target, factor in zip(scaled, found, strict=True):
+                    if factor is not None:
+                        factors[id(target)] = factor * before
+        matches = []
+        for target in targets:
+            factor, steps = factors.get(id(target)), (*own.steps, *target.steps)
+            exact = evidence < 2 and bool(steps)  # one number is no evidence of a factor, too
             if factor is not None:
-                return [Match(factor * own, steps, evidence)]
-        return []
+                matches.append(Match(factor, steps, evidence, exact))
+        return matches
 
     def _may_match(
         self, own: _Input, target: _Target, delta: np.ndarray, size: np.ndarray, scale: float
@@ -311,9 +337,12 @@ class Matcher:
                 added = amount * term
                 extra = self.rtol * (np.abs(given) + np.abs(added)) / abs(scale)
                 error = self.tolerance * size + extra
+                if way.steps and (np.abs(total) <= error).all():
+                    continue  # a wrong way that gives nothing explains nothing
                 for factor in (
                     fit(given - added, total, error),
-                    fit(given, total + added / scale, error),  # all of it scaled
+                    fit(given, total + added, error),  # all of it scaled, here
+                    fit(given, total + added / scale, error),  # or before
                 ):
                     if factor is not None:
                         found.append(Match(factor, (step,), given.size, given.size < 2))

@@ -42,6 +42,8 @@ _ROWS = [
     ("times_loss", "loss", "the error was also multiplied by the loss", "dL/dp", "loss * dL/dp"),
     ("swapped", "loss", "prediction and target were swapped", "p - y", "y - p"),
     ("error_missing", "loss", "the error was left out, as if dL/dp were constant", "dL/dp", "1"),
+    ("error_averaged", "loss", "the mean of the errors, one number, was used for every row",
+     "p_i - y_i", "mean(p - y)"),
     ("error_incomplete", "loss", "a part of the error was left out", "dL/dp, or p - y", ""),
     ("error_size", "loss", "the error lost its sign", "p - y", "|p - y|"),
     ("target_broadcast", "loss",
@@ -161,6 +163,18 @@ _ROWS = [
     ("bias_left_out", "forward", "the forward pass left out the bias", "x @ W + b", "x @ W"),
 ]  # fmt: skip
 
+DERIVATIVES = {
+    "sigmoid": "a(1 - a)",
+    "tanh": "1 - a**2",
+    "relu": "1 where z > 0, else 0",
+    "leaky_relu": "1 where z > 0, else slope",
+    "elu": "1 where z > 0, else a + alpha",
+    "softplus": "sigmoid(z)",
+    "silu": "s + z s(1 - s) with s = sigmoid(z)",
+    "gelu": "P(z) + z P'(z), P the normal distribution",
+}
+"""The derivatives of activations as learners write them, with a = f(z)."""
+
 SUSPECTS = {row[0]: Suspect(*row) for row in _ROWS}
 """Code -> suspect."""
 
@@ -184,11 +198,13 @@ class Mistake:
         The two formulas; either may be "".
     """
 
-    def __init__(self, step: Step, place: str) -> None:
+    def __init__(self, step: Step, place: str, derivative: str = "") -> None:
         suspect = SUSPECTS[step.code]
         self.code, self.layer, self.parameter = step.code, step.layer, step.parameter
         self.factor = None if step.factor is None else float(step.factor)
         self.meant, self.used = suspect.meant, step.used or suspect.used
+        if self.meant == "f'(z)" and derivative:
+            self.meant += f" = {derivative}"
         times = "" if self.factor is None else f", factor {step.meaning or f'{self.factor:.6g}'}"
         self.text = f"{place}: {suspect.sentence}{times}"
         if self.meant and self.used:

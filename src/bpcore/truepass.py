@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bpcore.network import Network
 
 _STEP = 1e-5
+_CANCELLING = ("elu", "softplus", "gelu", "gelu_tanh", "silu")
+"""Activations whose tail many write as a difference of numbers near 1."""
 FUSED = {("sigmoid", "bce"), ("softmax", "cross_entropy")}
 PER_ROW = ("cross_entropy", "cross_entropy_logits")  # one number a row: not averaged over outputs
 
@@ -170,6 +172,8 @@ class Problem:
     """By what share of the magnitudes results may differ."""
     rounding: float = 1e-14
     """The same for a few roundings of numbers near 1, such as a**2 in 1 - a**2."""
+    tiny: float = float(np.finfo(float).tiny)
+    """Smaller numbers may have become 0."""
 
     @property
     def n_rows(self) -> int:
@@ -291,8 +295,8 @@ class Right:
 
     def errors(self, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
         """By how much right gradients of the weight and the bias may differ from these."""
-        tiny = float(np.finfo(float).tiny)
-        return problem.rtol * self.weight_size + tiny, problem.rtol * self.bias_size + tiny
+        rtol, tiny = problem.rtol, problem.tiny
+        return rtol * self.weight_size + tiny, rtol * self.bias_size + tiny
 
 
 def right_gradients(problem: Problem) -> list[Right]:
@@ -301,8 +305,7 @@ def right_gradients(problem: Problem) -> list[Right]:
     delta = size = None
     for k in reversed(range(len(problem.blocks))):
         block = problem.blocks[k]
-        z_size = np.abs(block.x) @ np.abs(block.weight)
-        z_size += 0.0 if block.bias is None else np.abs(block.bias)
+        z_size = _sum_size(block)
         if delta is None:
             delta = output_delta(problem)
             size = _output_size(problem, delta, z_size)
@@ -319,12 +322,37 @@ def right_gradients(problem: Problem) -> list[Right]:
                 delta,
                 block.x.T @ delta + penalty,
                 None if block.bias is None else delta.sum(axis=0),
-                weight_size + np.abs(penalty),
+                weight_size + _rounding_of_input(problem, k).T @ size + np.abs(penalty),
                 size.sum(axis=0),
                 float(np.clip(np.median(ratio), 1, 1e3)) if ratio.size else 1.0,
             )
         )
     return found[::-1]
+
+
+def _sum_size(block: Block) -> np.ndarray:
+    """The magnitude of a dense layer's output."""
+    size = np.abs(block.x) @ np.abs(block.weight)
+    return size if block.bias is None else size + np.abs(block.bias)
+
+
+def _rounding_of_input(problem: Problem, k: int) -> np.ndarray:
+    """How much more than a share of its own size the input of block k may be off.
+
+    What cancels in a sum, or in the tail of an activation, leaves its roundings behind.
+    """
+    if k == 0:
+        return np.zeros_like(problem.X)
+    block = problem.blocks[k - 1]
+    size = _sum_size(block)
+    for act in block.acts:
+        if act.function.kernel == "softmax":
+            size = act.a * size
+        else:
+            size = np.abs(act.function.slope(act.z)) * size
+        if act.function.kernel in _CANCELLING:
+            size = size + 1 + np.abs(act.z)
+    return problem.rounding / problem.rtol * size
 
 
 def _output_size(problem: Problem, delta: np.ndarray, z_size: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ _MOST_PAIRS = 4096  # rows, whose pairs with all targets are looked at
 _ERROR = "p - y"
 # Where the loss cancels the last derivative, these are told of p - y, not of dL/dp.
 _OF_ERROR = {"weights_ignored", "weights_twice", "error_size", "one_prediction"} | {
-    *("target_broadcast", "error_before_activation", "times_loss")
+    *("target_broadcast", "error_before_activation", "times_loss", "error_averaged")
 }
 
 _IS_EXTRA = {"derivative_at_error", "softmax_elementwise"}  # these say it already
@@ -57,17 +57,43 @@ def output_ways(problem: Problem, deep: bool) -> list[Backed]:
                 ]  # fmt: skip
             ways = [Backed(direct, (), error), *_costlier(ways, 0.1)]
         for way in ways:
+            if step.code == "other_loss" and problem.n_rows > 1 and _parallel(way.delta, right):
+                continue  # but for a factor it is right
             found.append(Backed(way.delta, (step, *way.steps), error, loose))
     if deep:
-        signed = [way for way in found if len(way.steps) == 1 and _keeps_rows(way)]
-        for way in signed:
-            found += _rows(problem, way)
+        single = [way for way in found if len(way.steps) == 1]
+        for way in single:
+            if _keeps_rows(way):
+                found += _rows(problem, way)
+            found += _reweighted(problem, way)
     found = [way for way in found if np.isfinite(way.delta).all()]
     for way in found:  # what is but rounding, as softmax's answer to a constant, is 0
         size = 0.0 if way.source is None else np.abs(way.source).max()
         if np.abs(way.delta).max() <= 1e-13 * size:
             way.delta = np.zeros_like(way.delta)
     return found
+
+
+def _weightings(problem: Problem) -> Iterator[tuple[Step, np.ndarray]]:
+    """Wrong weights of the rows, each with what then scales them."""
+    if problem.sample_weight is None:
+        return
+    layer = problem.blocks[-1].last_layer
+    yield Step("weights_ignored", layer), problem.row_scale(0)
+    twice = Step("weights_twice", layer)
+    yield twice, problem.row_scale() * problem.sample_weight[:, None]
+    yield twice, problem.row_scale(2)
+
+
+def _reweighted(problem: Problem, way: Backed) -> Iterator[Backed]:
+    """The same with the sample weights left out or applied twice."""
+    scale = problem.row_scale()
+    for step, weighted in _weightings(problem):
+        if way.steps[0].code == step.code or not (scale > 0).all():
+            continue
+        ratio = weighted / scale
+        source = None if way.source is None else way.source * ratio
+        yield Backed(way.delta * ratio, (*way.steps, step), source, way.loose)
 
 
 def _keeps_rows(way: Backed) -> bool:
@@ -142,6 +168,8 @@ def _wrong_errors(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
     ones = np.ones_like(p)
     for name, value in values.items():
         yield ones * value, Step("loss_value", layer, used=name), True
+        if problem.sample_weight is not None:
+            yield scale * ones * value, Step("loss_value", layer, used=name), True
         yield scale * value * slope, Step("times_loss", layer, used=f"{name} * dL/dp"), False
         if problem.fused:
             used = f"{name} * (p - y)"
@@ -150,28 +178,38 @@ def _wrong_errors(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
     if problem.n_rows * problem.n_out > 1:
         yield scale * (ones * elements), Step("loss_elements", layer), True
     yield scale * ones, Step("error_missing", layer, cost=1.1), True
-    error = p - t if problem.fused else slope
-    yield scale * np.abs(error), Step("error_size", layer), False
+    own = p - t if problem.fused else slope
+    yield scale * np.abs(own), Step("error_size", layer), False
     incomplete = {"p": p, "y": t}
     if "cross_entropy" in problem.loss:
         incomplete["(p - y) y, the right class only"] = (p - t) * t
     if problem.loss == "bce":
         incomplete["(1 - y) / (1 - p)"] = (1 - t) / (1 - p)
+        incomplete["-y / p - (1 - y) / (1 - p), a sign wrong"] = -t / p - (1 - t) / (1 - p)
     for used, part in incomplete.items():
-        yield scale * part, Step("error_incomplete", layer, used=used, cost=1.05), True
+        loose = "class" not in used  # that formula is complete but for the other classes
+        yield scale * part, Step("error_incomplete", layer, used=used, cost=1.05), loose
     if problem.loss not in ("mse", "mae", "huber"):
         with np.errstate(all="ignore"):
             yield scale * _slope(problem, t, p), Step("swapped", layer), False
     yield from _other_losses(problem)
     if problem.sample_weight is not None:
-        for error, fused in ((slope, False), (p - t, True)):
-            if fused == problem.fused:
-                ignored, twice = problem.row_scale(0), scale * problem.sample_weight[:, None]
-                yield ignored * error, Step("weights_ignored", layer), False
-                yield twice * error, Step("weights_twice", layer), False
-                yield problem.row_scale(2) * error, Step("weights_twice", layer), False
+        for step, weighted in _weightings(problem):
+            yield weighted * own, step, False
     yield from _before_activation(problem)
+    yield from _averaged(problem, own)
     yield from _mixed_rows(problem)
+
+
+def _averaged(problem: Problem, error: np.ndarray) -> Iterator[tuple[np.ndarray, Step, bool]]:
+    """The mean of all errors in place of each."""
+    layer, scale = problem.blocks[-1].last_layer, problem.row_scale()
+    step = Step("error_averaged", layer)
+    if error.size > 1:
+        yield scale * np.full_like(error, error.mean()), step, True
+    if len(error) > 1 and error.shape[1] > 1:
+        step = step._replace(used="mean(p - y, axis=0)")
+        yield scale * np.broadcast_to(error.mean(axis=0), error.shape), step, True
 
 
 def _before_activation(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
@@ -226,6 +264,8 @@ def _other_losses(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
 
 def _parallel(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether one is the other up to a constant, so that the mistake is but a factor."""
+    if np.count_nonzero(b) < 2:  # of single numbers that says nothing
+        return False
     product = float((a * b).sum())
     return product**2 >= (1 - 1e-12) * float((a * a).sum()) * float((b * b).sum())
 
@@ -250,6 +290,8 @@ def _mixed_rows(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
     if problem.n_out == 1 and n <= _MOST_PAIRS:
         pairs = error(np.repeat(p, n, axis=1), np.repeat(t.T, n, axis=0))
         step = Step("target_broadcast", layer)
+        used = "the mean of p_i - y_j over all i and j"
+        yield scale * pairs.mean(), step._replace(used=used), True
         yield scale * pairs.mean(axis=1, keepdims=True), step, True
         yield scale * pairs.mean(axis=0)[:, None], step._replace(cost=1.05), True
 
