@@ -227,7 +227,7 @@ static void run_on(bp_level level, bp_dtype dtype)
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) run(all[i], &s);
 }
 
-/* With an argument: only the level of that name. */
+/* With an argument: only the level of that name; with a second: only that dtype, float32 or float64. */
 int main(int n_arguments, char **arguments)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -238,8 +238,9 @@ int main(int n_arguments, char **arguments)
     for (int level = 0; level < BP_N_LEVELS; level++) {
         if (!bp_level_runs_here((bp_level)level)) continue;
         if (n_arguments > 1 && strcmp(arguments[1], bp_level_names[level]) != 0) continue;
-        run_on((bp_level)level, BP_FLOAT32);
-        run_on((bp_level)level, BP_FLOAT64);
+        const char *only = n_arguments > 2 ? arguments[2] : "";
+        if (strcmp(only, "float64") != 0) run_on((bp_level)level, BP_FLOAT32);
+        if (strcmp(only, "float32") != 0) run_on((bp_level)level, BP_FLOAT64);
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

@@ -1,0 +1,205 @@
+"""Builds the tree with an error in it, as little of it as the error touches, and runs its tests.
+
+One level is compiled; generic, which must be there, is another name of it. -O1 compiles three times
+as fast as -O3, which would not pay, as most tests run for seconds.
+"""
+
+import ast
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+
+import bpcore
+
+ROOT = Path(__file__).parents[1]
+FLAGS = "-std=c11 -O1 -g0 -fPIC -ffp-contract=off -Icsrc".split()
+SECONDS = 1800  # after which tests hang, on a busy machine too
+# Golden fingerprints tell of any change. The table does not fit a mutated tree, and the others do
+# not look at results.
+NOT_RUN = ["golden", "mutations", "benchmarks", "readme", "registry", "environment"]
+# Those that look at single results come first.
+FIRST = ["functions", "activations", "losses", "optimizers_numeric", "layers_api", "network_numeric"]
+FIRST += ["training_numeric", "regressions", "network_api", "gradcheck"]
+
+
+class Result(NamedTuple):
+    verdict: str  # caught or SURVIVED
+    by: str
+    seconds: float
+
+
+def level_flags(level):
+    """The flags of a level of this kind of processor, as setup.py has them."""
+    values = {
+        node.targets[0].id: node.value
+        for node in ast.parse((ROOT / "setup.py").read_text()).body
+        if isinstance(node, ast.Assign)
+    }
+    levels, machines = (ast.literal_eval(values[name]) for name in ("LEVELS", "MACHINES"))
+    return levels[machines[platform.machine().lower()]][level]
+
+
+def test_files(tree):
+    """The Python tests that count, in the order in which they run."""
+    rank = {f"test_{name}.py": i for i, name in enumerate(FIRST)}
+    files = [f for f in (tree / "tests").glob("test_*.py") if f.stem[5:] not in NOT_RUN]
+    return sorted(files, key=lambda file: (rank.get(file.name, len(rank)), file.name))
+
+
+class Build:
+    """The tree without errors, its objects and, once they are asked for, its Python tests."""
+
+    def __init__(self, folder, level, jobs):
+        self.folder = Path(folder)
+        self.level = level or bpcore.simd_levels()[-1]
+        self.tree = self.folder / "tree"
+        self.checking, self.checked = threading.Lock(), False
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
+        for name in filter(None, names.decode().split("\0")):
+            if (ROOT / name).is_file():
+                (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.tree / name)
+        core = [sys.executable, "-m", "cython", "-3", "src/bpcore/_core.pyx", "-o", "_core.c"]
+        self.run(core, self.tree)
+        self.commands = self.compile_commands()
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(lambda name: self.run(self.commands[name], self.tree), self.commands))
+        failure = self.run_c_tests(self.tree, {})
+        if failure:
+            raise subprocess.CalledProcessError(1, "tests/c", failure)
+
+    def compile_commands(self):
+        """Object -> its command, to be run in a tree; a .d beside it says what it depends on."""
+        flags = [*FLAGS, "-DBP_BUILT_generic", f"-DBP_BUILT_{self.level}"]
+        commands = {}
+        sources = [f for f in self.tree.glob("csrc/*.c") if f.name != "variant.c"]
+        sources += self.tree.glob("tests/c/*.c")
+        for source in sources:
+            name = source.relative_to(self.tree)
+            commands["_".join(name.parts)] = [str(name), *flags]
+        variant = ["csrc/variant.c", *flags, *level_flags(self.level)]
+        variant += [f"-DBP_LEVEL_IS_{self.level}"]
+        for bits in (32, 64):
+            table = f"-DBP_TABLE=bp_kernels_float{bits}_{self.level}"
+            commands[f"variant_{bits}"] = [*variant, f"-DBP_REAL_BITS={bits}", table]
+        include = [sysconfig.get_path("include"), numpy.get_include()]
+        macro = "-DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION"
+        commands["extension"] = ["_core.c", *flags, macro, *(f"-I{path}" for path in include)]
+        return {
+            name: ["gcc", *command, "-MMD", "-c", "-o", f"{name}.o"]
+            for name, command in commands.items()
+        }
+
+    def run(self, command, tree):
+        subprocess.run(
+            command, cwd=tree, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def depends(self, name, path):
+        return re.search(rf"[\s/]{re.escape(path)}\s", (self.tree / f"{name}.d").read_text())
+
+    def link(self, tree, changed, left_out, options):
+        """All objects but those left out; those changed are from the other tree."""
+        names = [name for name in self.commands if not name.startswith(left_out)]
+        objects = [str((tree if name in changed else self.tree) / f"{name}.o") for name in names]
+        kernels = [f"bp_kernels_float{bits}_" for bits in (32, 64)]
+        alias = [f"-Wl,--defsym={name}generic={name}{self.level}" for name in kernels]
+        self.run(["gcc", *objects, *alias, *options, "-lm", "-lpthread"], tree)
+
+    # ---------------------------------------------------------------- tests
+
+    def run_c_tests(self, tree, changed, dtype=""):
+        """The first C test to fail, or "" if none does."""
+        program = tree / f"c_tests{dtype}"
+        self.link(tree, changed, "extension", ["-o", program])
+        command = [program, self.level, *([dtype] if dtype else [])]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
+        timer = threading.Timer(SECONDS, process.kill)
+        timer.start()
+        last = ""
+        for line in process.stdout:
+            last = line.strip()
+            if last.startswith("FAILED"):
+                process.kill()
+                break
+        code = process.wait()
+        timer.cancel()
+        process.stdout.close()
+        if last.startswith("FAILED"):
+            return "tests/c " + last[7:]
+        return f"tests/c ended with status {code}" if code else ""
+
+    def run_python_tests(self, tree, changed):
+        """The first Python test to fail, or "" if none does."""
+        package = tree / "src/bpcore"
+        module = package / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+        self.link(tree, changed, "tests", ["-shared", "-o", module])
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
+        command += ["-k", "not generic"]
+        path = f"import sys; sys.path.insert(0, {str(package.parent)!r}); import pytest; "
+        command = [sys.executable, "-c", path + "sys.exit(pytest.main(sys.argv[1:]))", *command[3:]]
+        command += [str(file) for file in test_files(tree)]
+        output = self.folder / f"{tree.name}.log"
+        with output.open("w") as file:
+            process = subprocess.Popen(command, cwd=tree, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                code = process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+        if code == 0:
+            return ""
+        text = output.read_text()
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
+        return found.group(1) if found else f"pytest ended with status {code}: {text[-300:]}"
+
+    def check_python_tests(self):
+        """The Python tests pass without errors; looked at once, when they are first needed."""
+        with self.checking:
+            failure = self.checked or self.run_python_tests(self.tree, {})
+            if not self.checked and failure:
+                raise subprocess.CalledProcessError(1, "pytest", failure)
+            self.checked = True
+
+    def try_mutation(self, mutation):
+        start = time.monotonic()
+        tree = self.folder / re.sub(r"\W+", "_", str(mutation))
+        shutil.copytree(self.tree, tree, ignore=shutil.ignore_patterns("*.o", "*.d", "*.so"))
+        try:
+            failure = self.first_failure(mutation, tree)
+        finally:
+            shutil.rmtree(tree)
+        verdict = "SURVIVED" if failure.startswith("no") else "caught"
+        return Result(verdict, failure, time.monotonic() - start)
+
+    def first_failure(self, mutation, tree):
+        (tree / "csrc" / mutation.path).write_text(mutation.mutated())
+        affected = [name for name in self.commands if self.depends(name, f"csrc/{mutation.path}")]
+        kernels = {f"variant_{bits}": f"float{bits}" for bits in (32, 64)}
+        changed = set()
+        for name in sorted(affected, key=lambda name: (name in kernels, name)):
+            self.run(self.commands[name], tree)
+            same = (tree / f"{name}.o").read_bytes() == (self.tree / f"{name}.o").read_bytes()
+            changed |= set() if same else {name}
+            if name in kernels and set(affected) <= set(kernels) and not same:
+                failure = self.run_c_tests(tree, changed, kernels[name])
+                if failure:
+                    return failure
+        if not changed:
+            return "no change in what is compiled"
+        failure = set(affected) <= set(kernels) or self.run_c_tests(tree, changed)
+        if failure is not True and failure:
+            return failure
+        self.check_python_tests()
+        return self.run_python_tests(tree, changed) or "no test fails"
