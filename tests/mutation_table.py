@@ -24,7 +24,7 @@ FORMULAS = {
     r"FUNCTION\((\w+)\)": ("kernels/math.h", [r"ALWAYS_INLINE vec {}_v\("]),
 }
 BOTH_IN_ONE = "ROW_LOSS"  # value and gradient in one function, which needs two errors
-NEXT = re.compile(r"^(F|DF|STEP|REACH|CONSTANTS|STEP_LOOP|static|ALWAYS_INLINE|NOINLINE|#define|#undef)\b", re.M)
+NEXT = r"^(F|DF|STEP|REACH|CONSTANTS|STEP_LOOP|static|ALWAYS_INLINE|NOINLINE|#define|#undef)\b"
 
 
 class Mutation(NamedTuple):
@@ -66,7 +66,8 @@ def load():
 
 
 def definitions():
-    """(what, path, start, end, errors needed) of each formula that a row of a .def file asks for."""
+    """(what, path, start, end, errors needed) of each formula that a .def file asks for."""
+    next_start = re.compile(NEXT, re.M)
     for file in sorted(CSRC.glob("*.def")):
         for pattern, (path, starts) in FORMULAS.items():
             text = (CSRC / path).read_text()
@@ -75,7 +76,7 @@ def definitions():
                     found = re.search("^" + start.format(name), text, re.M)
                     if not found:
                         raise ValueError(f"{path} has no {start.format(name)}")
-                    after = NEXT.search(text, found.end())
+                    after = next_start.search(text, found.end())
                     needed = 2 if pattern.startswith(BOTH_IN_ONE) else 1
                     end = after.start() if after else len(text)
                     yield found.group(), path, found.start(), end, needed
