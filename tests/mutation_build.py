@@ -53,17 +53,18 @@ def test_files(tree):
     """The Python tests that count, in the order in which they run."""
     rank = {f"test_{name}.py": i for i, name in enumerate(FIRST)}
     files = [f for f in (tree / "tests").glob("test_*.py") if f.stem[5:] not in NOT_RUN]
-    return sorted(files, key=lambda file: (rank.get(file.name, len(rank)), file.name))
+    files.sort(key=lambda file: (rank.get(file.name, len(rank)), file.name))
+    return [str(file.relative_to(tree)) for file in files]
 
 
 class Build:
-    """The tree without errors, its objects and, once they are asked for, its Python tests."""
+    """The tree without errors and its objects."""
 
     def __init__(self, folder, level, jobs):
         self.folder = Path(folder)
         self.level = level or bpcore.simd_levels()[-1]
         self.tree = self.folder / "tree"
-        self.checking, self.checked = threading.Lock(), False
+        self.checking = threading.Lock()  # of a test in the tree without errors
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
         for name in filter(None, names.decode().split("\0")):
@@ -77,7 +78,7 @@ class Build:
             list(pool.map(lambda name: self.run(self.commands[name], self.tree), self.commands))
         failure = self.run_c_tests(self.tree, {})
         if failure:
-            raise subprocess.CalledProcessError(1, "tests/c", failure)
+            raise subprocess.CalledProcessError(1, ["tests/c"], failure)
 
     def compile_commands(self):
         """Object -> its command, to be run in a tree; a .d beside it says what it depends on."""
@@ -139,16 +140,15 @@ class Build:
             return "tests/c " + last[7:]
         return f"tests/c ended with status {code}" if code else ""
 
-    def run_python_tests(self, tree, changed):
+    def run_python_tests(self, tree, changed, tests):
         """The first Python test to fail, or "" if none does."""
         package = tree / "src/bpcore"
         module = package / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-        self.link(tree, changed, "tests", ["-shared", "-o", module])
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
-        command += ["-k", "not generic"]
+        if not module.exists():
+            self.link(tree, changed, "tests", ["-shared", "-o", module])
         path = f"import sys; sys.path.insert(0, {str(package.parent)!r}); import pytest; "
-        command = [sys.executable, "-c", path + "sys.exit(pytest.main(sys.argv[1:]))", *command[3:]]
-        command += [str(file) for file in test_files(tree)]
+        command = [sys.executable, "-c", path + "sys.exit(pytest.main(sys.argv[1:]))"]
+        command += ["-x", "-q", "-p", "no:cacheprovider", "--tb=no", "-k", "not generic", *tests]
         output = self.folder / f"{tree.name}.log"
         with output.open("w") as file:
             process = subprocess.Popen(command, cwd=tree, stdout=file, stderr=subprocess.STDOUT)
@@ -157,19 +157,20 @@ class Build:
             except subprocess.TimeoutExpired:
                 process.kill()
                 code = process.wait()
-        if code == 0:
-            return ""
         text = output.read_text()
-        found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
-        return found.group(1) if found else f"pytest ended with status {code}: {text[-300:]}"
+        found = re.search(r"^(?:FAILED|ERROR) (\S.*?)(?: - |$)", text, re.M)
+        if code == 0 or found:
+            return found.group(1) if code else ""
+        return f"pytest ended with status {code}: {text[-300:]}"
 
-    def check_python_tests(self):
-        """The Python tests pass without errors; looked at once, when they are first needed."""
-        with self.checking:
-            failure = self.checked or self.run_python_tests(self.tree, {})
-            if not self.checked and failure:
-                raise subprocess.CalledProcessError(1, "pytest", failure)
-            self.checked = True
+    def failing_python_test(self, tree, changed):
+        """The same of all tests that count; it must not fail without the error."""
+        failure = self.run_python_tests(tree, changed, test_files(tree))
+        if "::" in failure:
+            with self.checking:
+                if self.run_python_tests(self.tree, {}, [failure]):
+                    raise subprocess.CalledProcessError(1, ["pytest"], failure)
+        return failure
 
     def try_mutation(self, mutation):
         start = time.monotonic()
@@ -179,7 +180,7 @@ class Build:
             failure = self.first_failure(mutation, tree)
         finally:
             shutil.rmtree(tree)
-        verdict = "SURVIVED" if failure.startswith("no") else "caught"
+        verdict = "SURVIVED" if failure.startswith(("no ", "not ")) else "caught"
         return Result(verdict, failure, time.monotonic() - start)
 
     def first_failure(self, mutation, tree):
@@ -188,7 +189,10 @@ class Build:
         kernels = {f"variant_{bits}": f"float{bits}" for bits in (32, 64)}
         changed = set()
         for name in sorted(affected, key=lambda name: (name in kernels, name)):
-            self.run(self.commands[name], tree)
+            try:
+                self.run(self.commands[name], tree)
+            except subprocess.CalledProcessError as error:
+                return f"not compiled: {error.output}"
             same = (tree / f"{name}.o").read_bytes() == (self.tree / f"{name}.o").read_bytes()
             changed |= set() if same else {name}
             if name in kernels and set(affected) <= set(kernels) and not same:
@@ -200,5 +204,4 @@ class Build:
         failure = set(affected) <= set(kernels) or self.run_c_tests(tree, changed)
         if failure is not True and failure:
             return failure
-        self.check_python_tests()
-        return self.run_python_tests(tree, changed) or "no test fails"
+        return self.failing_python_test(tree, changed) or "no test fails"

@@ -71,11 +71,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         try:
             build = mutation_build.Build(folder, options.level, options.jobs)
+            print(f"{build.level}, {time.monotonic() - start:.0f} s to build what has no errors")
+            survivors = run(mutations, build, options.jobs)
         except subprocess.CalledProcessError as error:
-            print(f"the tree without errors: {error.cmd[0]} fails\n{error.output}")
+            print(f"without an error of the table {error.cmd[0]} fails: {error.output}")
             return 2
-        print(f"{build.level}, {time.monotonic() - start:.0f} s to build the tree without errors")
-        survivors = run(mutations, build, options.jobs)
         print(*(f"SURVIVED {mutation}" for mutation in survivors), sep="\n")
         caught = len(mutations) - len(survivors)
         print(f"{caught} caught, {len(survivors)} survived, {time.monotonic() - start:.0f} s")
