@@ -30,6 +30,9 @@ NOT_RUN = ["golden", "mutations", "benchmarks", "readme", "registry", "environme
 # Those that look at single results come first.
 FIRST = ["optimizers_numeric", "functions", "activations", "losses", "network_numeric"]
 FIRST += ["training_numeric", "regressions", "layers_api", "network_api", "gradcheck"]
+# Tests that are sooner run than those in C.
+NEAREST = {"kernels/optimizers.h": ["tests/test_optimizers_numeric.py"]}
+KERNELS = {"variant_32": "float32", "variant_64": "float64"}
 
 
 class Result(NamedTuple):
@@ -163,9 +166,9 @@ class Build:
             return found.group(1) if code else ""
         return f"pytest ended with status {code}: {text[-300:]}"
 
-    def failing_python_test(self, tree, changed):
-        """The same of all tests that count; it must not fail without the error."""
-        failure = self.run_python_tests(tree, changed, test_files(tree))
+    def failing_python_test(self, tree, changed, tests):
+        """The same; the test must not fail without the error."""
+        failure = self.run_python_tests(tree, changed, tests)
         if "::" in failure:
             with self.checking:
                 if self.run_python_tests(self.tree, {}, [failure]):
@@ -184,24 +187,27 @@ class Build:
         return Result(verdict, failure, time.monotonic() - start)
 
     def first_failure(self, mutation, tree):
-        (tree / "csrc" / mutation.path).write_text(mutation.mutated())
-        affected = [name for name in self.commands if self.depends(name, f"csrc/{mutation.path}")]
-        kernels = {f"variant_{bits}": f"float{bits}" for bits in (32, 64)}
+        path = f"csrc/{mutation.path}"
+        (tree / path).write_text(mutation.mutated())
+        affected = sorted(name for name in self.commands if self.depends(name, path))
+        nearest = NEAREST.get(mutation.path, [])
+        by_dtype = set(affected) <= set(KERNELS) and not nearest
         changed = set()
-        for name in sorted(affected, key=lambda name: (name in kernels, name)):
+        for name in affected:
             try:
                 self.run(self.commands[name], tree)
             except subprocess.CalledProcessError as error:
                 return f"not compiled: {error.output}"
-            same = (tree / f"{name}.o").read_bytes() == (self.tree / f"{name}.o").read_bytes()
-            changed |= set() if same else {name}
-            if name in kernels and set(affected) <= set(kernels) and not same:
-                failure = self.run_c_tests(tree, changed, kernels[name])
-                if failure:
-                    return failure
+            if (tree / f"{name}.o").read_bytes() == (self.tree / f"{name}.o").read_bytes():
+                continue
+            changed.add(name)
+            failure = by_dtype and self.run_c_tests(tree, changed, KERNELS[name])
+            if failure:
+                return failure
         if not changed:
             return "no change in what is compiled"
-        failure = set(affected) <= set(kernels) or self.run_c_tests(tree, changed)
-        if failure is not True and failure:
-            return failure
-        return self.failing_python_test(tree, changed) or "no test fails"
+        failure = nearest and self.failing_python_test(tree, changed, nearest)
+        if not failure and not by_dtype:
+            failure = self.run_c_tests(tree, changed)
+        every = test_files(tree)
+        return failure or self.failing_python_test(tree, changed, every) or "no test fails"
