@@ -152,6 +152,13 @@ def test_softmax_of_large_numbers(dtype, level):
     assert np.isnan(y[0]).all() and not np.isnan(y[1]).any()
 
 
+def test_softmax_wherever_the_largest_is(dtype, level):
+    """exp of its distance to the others overflows, and all are below the zeros of the padding."""
+    for k in range(1, 36):
+        z = 1e4 * np.eye(k, dtype=dtype) - 2e4
+        np.testing.assert_array_equal(bpcore.Softmax().forward(z), np.eye(k))
+
+
 @pytest.mark.parametrize("name", [n for n in cases.ACTIVATIONS if n != "gelu_tanh"])
 def test_names(name):
     """A name stands for the class with its defaults."""

@@ -217,9 +217,10 @@ static const test_case same_bits_tests[] = {{"the_same_bits_on_all_levels_with_f
 
 static void run_on(bp_level level, bp_dtype dtype)
 {
-    const test_case *const all[] = {elementwise_tests, product_tests, layer_tests,    loss_tests,
-                                    optimizer_tests,   network_tests, gradient_tests, training_tests,
-                                    pausing_tests,     trouble_tests, guard_tests,    same_bits_tests};
+    /* large products take longest */
+    const test_case *const all[] = {elementwise_tests, layer_tests,    loss_tests,     optimizer_tests,
+                                    network_tests,     gradient_tests, training_tests, pausing_tests,
+                                    trouble_tests,     guard_tests,    product_tests,  same_bits_tests};
     if (bp_level_choose(level) != BP_OK) abort();
     const int wide = dtype == BP_FLOAT64;
     const setting s = {dtype, level, bp_kernels_for(dtype), wide ? 8 : 4,
@@ -227,7 +228,7 @@ static void run_on(bp_level level, bp_dtype dtype)
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) run(all[i], &s);
 }
 
-/* With an argument: only the level of that name. */
+/* With an argument: only the level of that name; with a second: only that dtype, float32 or float64. */
 int main(int n_arguments, char **arguments)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -238,8 +239,9 @@ int main(int n_arguments, char **arguments)
     for (int level = 0; level < BP_N_LEVELS; level++) {
         if (!bp_level_runs_here((bp_level)level)) continue;
         if (n_arguments > 1 && strcmp(arguments[1], bp_level_names[level]) != 0) continue;
-        run_on((bp_level)level, BP_FLOAT32);
-        run_on((bp_level)level, BP_FLOAT64);
+        const char *only = n_arguments > 2 ? arguments[2] : "";
+        if (strcmp(only, "float64") != 0) run_on((bp_level)level, BP_FLOAT32);
+        if (strcmp(only, "float32") != 0) run_on((bp_level)level, BP_FLOAT64);
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;

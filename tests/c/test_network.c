@@ -1,4 +1,6 @@
 /* Whole networks: predict, forward, backward, loss_and_gradient, in every layout of the data. */
+#include <float.h>
+
 #include "networks.h"
 
 static void *predicted(const rig *r, const bp_array *x, int64_t workspace_rows)
@@ -261,6 +263,54 @@ TEST(loss_and_gradient_of_chosen_rows)
     }
 }
 
+/* The mean over single rows of the loss, and of its gradient, beside those of the batch. */
+static void check_mean_of_rows(const rig *r, const char *what)
+{
+    bp_dataset data = data_of(r, 0);
+    const double n = (double)r->n;
+    outcome whole = evaluated(r, &data);
+    double value = 0, *mean = calloc((size_t)r->n_parameters, sizeof *mean),
+           *size = calloc((size_t)r->n_parameters, sizeof *size);
+    int64_t *row = exact_bytes(sizeof *row);
+    for (*row = 0; *row < r->n; ++*row) {
+        data.rows = row;
+        data.n_rows = 1;
+        outcome one = evaluated(r, &data);
+        value += one.value / n;
+        for (int64_t i = 0; i < r->n_parameters; i++) {
+            mean[i] += get(r->s->dtype, one.gradients, i) / n;
+            size[i] += fabs(get(r->s->dtype, one.gradients, i)) / n;
+        }
+        forget(&one);
+    }
+    CHECK(isfinite(value));
+    CHECK_NEAR(whole.value, value, 64 * r->s->epsilon * fabs(value), what[0]);
+    for (int64_t i = 0; i < r->n_parameters; i++)
+        CHECK_NEAR(get(r->s->dtype, whole.gradients, i), mean[i], 64 * r->s->epsilon * size[i], what[0] * 100 + i);
+    forget(&whole);
+    release(row);
+    free(mean);
+    free(size);
+}
+
+/* One row goes by rows, several go by columns here. Targets do not sum to 1. */
+TEST(cross_entropy_of_a_batch_is_that_of_its_rows)
+{
+    enum { N = 5, K = 3 };
+    const network net = {
+        "logits", K, 1, {{.kind = BP_LAYER_DENSE, .n_in = K, .n_out = K}}, {.loss = BP_LOSS_cross_entropy_logits}, 0};
+    rig r = rig_up(s, &net, N, N);
+    check_mean_of_rows(&r, "usual logits");
+    for (int64_t i = 0; i < N * K; i++) set(s->dtype, r.x, i, 1e4 * get(s->dtype, r.x, i));
+    check_mean_of_rows(&r, "large logits");
+    /* a logit of -inf at a target of 0 costs nothing */
+    for (int64_t i = 0; i < N; i++) set(s->dtype, r.x, i * K, i == 0 ? 2 : 0);
+    set(s->dtype, r.parameters, 2, s->dtype == BP_FLOAT32 ? -(double)FLT_MAX : -DBL_MAX);
+    set(s->dtype, r.target, 2, 0);
+    check_mean_of_rows(&r, "infinite logit");
+    rig_down(&r);
+}
+
 TEST(labels_out_of_range_are_refused)
 {
     enum { N = 10 };
@@ -291,5 +341,6 @@ const test_case network_tests[] = {CASE(predict_is_its_layers_one_after_another)
                                    CASE(loss_and_gradient_in_parts),
                                    CASE(loss_and_gradient_reads_every_layout),
                                    CASE(loss_and_gradient_of_chosen_rows),
+                                   CASE(cross_entropy_of_a_batch_is_that_of_its_rows),
                                    CASE(labels_out_of_range_are_refused),
                                    END_OF_CASES};
