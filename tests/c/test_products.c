@@ -57,13 +57,13 @@ static void count_part(void *context, int64_t i, int64_t j, int64_t rows, int64_
 
 enum { WITH_INITIAL = 1, WITH_BIAS = 2, WITH_ADDED = 4, WITH_ROOM = 8, WITH_FINISH = 16, NARROW = 32 };
 
-/* kind: 0 a b, 1 a^T b, 2 a b^T. Rows of c and of what is read have `room` elements after them. */
+/* kind: 0 a b, 1 a^T b, 2 a b^T, 3 a^T b^T. Rows of c and of what is read have `room` elements after them. */
 static product_case make_case(const setting *s, int kind, int64_t m, int64_t n, int64_t k, int with)
 {
-    const int64_t room = with & WITH_ROOM ? 16 : 0, a_width = (kind == 1 ? m : k) + room, b_width = (kind == 2 ? k : n) + room;
+    const int64_t room = with & WITH_ROOM ? 16 : 0, a_width = (kind & 1 ? m : k) + room, b_width = (kind & 2 ? k : n) + room;
     product_case c = {.elements = m * (n + room)};
-    c.a = random_reals(s, (kind == 1 ? k : m) * a_width, -1, 1, 1);
-    c.b = random_reals(s, (kind == 2 ? n : k) * b_width, -1, 1, 2);
+    c.a = random_reals(s, (kind & 1 ? k : m) * a_width, -1, 1, 1);
+    c.b = random_reals(s, (kind & 2 ? n : k) * b_width, -1, 1, 2);
     c.c = random_reals(s, c.elements, -1, 1, 3);
     c.initial = random_reals(s, c.elements, -1, 1, 4);
     c.added = random_reals(s, c.elements, -1, 1, 5);
@@ -73,11 +73,11 @@ static product_case make_case(const setting *s, int kind, int64_t m, int64_t n, 
                           .initial = with & (WITH_INITIAL | WITH_BIAS) ? c.initial : NULL,
                           .initial_stride = with & WITH_BIAS ? 0 : n + room,
                           .a = c.a,
-                          .a_row = kind == 1 ? 1 : a_width,
-                          .a_column = kind == 1 ? a_width : 1,
+                          .a_row = kind & 1 ? 1 : a_width,
+                          .a_column = kind & 1 ? a_width : 1,
                           .b = c.b,
-                          .b_row = kind == 2 ? 1 : b_width,
-                          .b_column = kind == 2 ? b_width : 1,
+                          .b_row = kind & 2 ? 1 : b_width,
+                          .b_column = kind & 2 ? b_width : 1,
                           .m = m,
                           .n = n,
                           .k = k,
@@ -133,7 +133,7 @@ TEST(few_rows_by_transposed_squares)
     for (int64_t m = 1; m <= 6; m++)
         for (int64_t n = 1; n <= 70; n += n < 36 ? 1 : 11)
             for (int64_t k = 0; k <= 70; k += k < 18 ? 1 : 13)
-                check_product(s, 2, (bp_store_mode)((m + n + k) % 3), m, n, k,
+                check_product(s, 2 + (m + k) % 2, (bp_store_mode)((m + n + k) % 3), m, n, k,
                               (n + k) % 2 ? WITH_BIAS | WITH_FINISH : WITH_ROOM);
     check_product(s, 2, BP_STEP, 3, 1000, 301, WITH_ADDED | WITH_INITIAL | WITH_FINISH);
 }
