@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bpcore
-from bpcore import explain_gradients
+from bpcore import ShapeError, explain_gradients
 
 rng = np.random.default_rng(5)
 X, W1, W2 = rng.normal(size=(7, 4)), rng.normal(size=(4, 5)), rng.normal(size=(5, 3))
@@ -194,6 +194,21 @@ def test_weight_without_derivative_and_a_row_for_the_bias():
     assert told(explain_gradients(net, X, Y, given)) == [("bias_row", 0), ("without_derivative", 0)]
 
 
+def test_sum_that_cancels_in_float32():
+    """With softmax delta's rows sum to 0, or to what float32 rounds."""
+    net = bpcore.mlp([4, 7], output="softmax", loss="cross_entropy", rng=0, dtype="float32")
+    y = rng.integers(0, 7, 7)
+    net.loss_and_gradient(X, y)
+    weight = net.gradient_arrays()["0.weight"].copy()
+    z = X @ net.layers[0].weight.astype(float)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    delta = ((p - np.eye(7)[y]) / 7).astype("float32").astype(float)
+    found = explain_gradients(net, X, y, [weight, delta.sum(axis=1)])
+    accounts = [found.mistakes, *found.alternatives]
+    assert "bias_wrong_axis" in {mistake.code for account in accounts for mistake in account}
+    assert not found.unexplained
+
+
 def test_what_both_arrays_share_is_told_once():
     V1, V2, V3 = (np.random.default_rng(i).normal(size=(4, 4)) for i in range(3))
     net = bpcore.mlp([4, 4, 4, 4], hidden="tanh", rng=0)
@@ -271,6 +286,13 @@ def test_unknown_name_lists_those_there_are(small):
     net, arrays = small
     with pytest.raises(ValueError, match=r"'W0'.*0\.weight.*or W1, b1, W2, b2"):
         explain_gradients(net, X, Y, dict(zip(("W0", "b0", "W1", "b1"), arrays, strict=True)))
+
+
+def test_arrays_from_the_output_back(small):
+    net, (dW1, db1, dW2, db2) = small
+    for arrays in ([dW2, db2, dW1, db1], [db2, dW2, db1, dW1]):
+        with pytest.raises(ShapeError, match="from the output back"):
+            explain_gradients(net, X, Y, arrays)
 
 
 def test_targets_must_be_finite(small):
