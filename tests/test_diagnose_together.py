@@ -309,6 +309,7 @@ def test_sentences(small):
     text = str(explain_gradients(net, X, Y, [dW1.T, db1, dW2, db2]))
     assert "WRONG in its shape only" in text and "e-16" not in text
     text = str(explain_gradients(net, X, Y, [rng.normal(size=(4, 5)), db1, dW2, db2]))
+    assert "give its batch as previous_X" in text
     assert "2.bias, 2.weight and 0.bias are right and 0.weight is wrong first" in text
 
 
@@ -323,6 +324,26 @@ def test_formula_that_is_meant(small):
     (mistake,) = explain_gradients(net, X, Y, error_only).mistakes
     assert (mistake.code, mistake.layer) == ("without_derivative", 0)
     assert mistake.text.startswith("the weight of layer 0 (Dense(4, 5)): ")
+
+
+def test_error_that_the_loss_has_cancelled_already():
+    """Told to take the derivative at z, a learner would be wrong again."""
+    net = network(W1, bpcore.Sigmoid(), loss="bce")
+    y = (rng.uniform(size=(7, 5)) > 0.5).astype(float)
+    error = sigmoid(X @ W1) - y
+    delta = error * sigmoid(error) * (1 - sigmoid(error)) / y.size
+    (mistake,) = explain_gradients(net, X, y, [X.T @ delta]).mistakes
+    assert mistake.code == "derivative_at_error"
+    assert mistake.meant.startswith("p - y, ") and mistake.used == "(p - y) f'(p - y)"
+
+
+def test_one_factor_is_told_once():
+    net = network(W1, bpcore.Sigmoid())
+    y = rng.uniform(size=(7, 5))
+    found = explain_gradients(net, X, y, net.loss_and_gradient(X, y)[1] * 35)
+    (mistake,) = found.mistakes
+    assert (mistake.code, mistake.layer, mistake.parameter) == ("sum_for_mean", 1, None)
+    assert not found.alternatives and not found.suggestion
 
 
 def test_quick_with_one_output_and_all_penalties():
