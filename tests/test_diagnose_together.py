@@ -168,6 +168,21 @@ def test_l2_on_the_bias_of_dead_units():
     assert told(explain_gradients(net, X, Y, arrays)) == [("l2_on_bias", 0)]
 
 
+@pytest.mark.parametrize("codes", [["l1_on_bias", "l2_on_bias"], ["bias_row", "l2_on_bias"]])
+def test_two_mistakes_in_one_bias(codes):
+    net = bpcore.mlp([4, 3], output="sigmoid", rng=0, l2=0.1, l1=0.02)
+    W, b = net.parameter_arrays().values()
+    b[...] = [0.3, -0.5, 0.7]
+    p = sigmoid(X @ W + b)
+    delta = 2 * (p - Y) / Y.size * p * (1 - p)
+    db = (delta[-1] if "bias_row" in codes else delta.sum(axis=0)) + 0.1 * b
+    if "l1_on_bias" in codes:
+        db = db + 0.02 * np.sign(b)
+    net.loss_and_gradient(X, Y)
+    found = explain_gradients(net, X, Y, [net.gradient_arrays()["0.weight"].copy(), db])
+    assert told(found) == [(code, 0) for code in codes]
+
+
 def test_weight_without_derivative_beside_one_output():
     """The bias is a single number, which any way back fits up to a factor."""
     net = bpcore.mlp([4, 1], output="sigmoid", rng=0)
