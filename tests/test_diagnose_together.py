@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bpcore
-from bpcore import explain_gradients
+from bpcore import ShapeError, explain_gradients
 
 rng = np.random.default_rng(5)
 X, W1, W2 = rng.normal(size=(7, 4)), rng.normal(size=(4, 5)), rng.normal(size=(5, 3))
@@ -168,6 +168,21 @@ def test_l2_on_the_bias_of_dead_units():
     assert told(explain_gradients(net, X, Y, arrays)) == [("l2_on_bias", 0)]
 
 
+@pytest.mark.parametrize("codes", [["l1_on_bias", "l2_on_bias"], ["bias_row", "l2_on_bias"]])
+def test_two_mistakes_in_one_bias(codes):
+    net = bpcore.mlp([4, 3], output="sigmoid", rng=0, l2=0.1, l1=0.02)
+    W, b = net.parameter_arrays().values()
+    b[...] = [0.3, -0.5, 0.7]
+    p = sigmoid(X @ W + b)
+    delta = 2 * (p - Y) / Y.size * p * (1 - p)
+    db = (delta[-1] if "bias_row" in codes else delta.sum(axis=0)) + 0.1 * b
+    if "l1_on_bias" in codes:
+        db = db + 0.02 * np.sign(b)
+    net.loss_and_gradient(X, Y)
+    found = explain_gradients(net, X, Y, [net.gradient_arrays()["0.weight"].copy(), db])
+    assert told(found) == [(code, 0) for code in codes]
+
+
 def test_weight_without_derivative_beside_one_output():
     """The bias is a single number, which any way back fits up to a factor."""
     net = bpcore.mlp([4, 1], output="sigmoid", rng=0)
@@ -192,6 +207,21 @@ def test_weight_without_derivative_and_a_row_for_the_bias():
     error = delta2 @ V2.T
     given = [X.T @ error, (error * (1 - a**2))[0], a.T @ delta2, delta2.sum(axis=0)]
     assert told(explain_gradients(net, X, Y, given)) == [("bias_row", 0), ("without_derivative", 0)]
+
+
+def test_sum_that_cancels_in_float32():
+    """With softmax delta's rows sum to 0, or to what float32 rounds."""
+    net = bpcore.mlp([4, 7], output="softmax", loss="cross_entropy", rng=0, dtype="float32")
+    y = rng.integers(0, 7, 7)
+    net.loss_and_gradient(X, y)
+    weight = net.gradient_arrays()["0.weight"].copy()
+    z = X @ net.layers[0].weight.astype(float)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    delta = ((p - np.eye(7)[y]) / 7).astype("float32").astype(float)
+    found = explain_gradients(net, X, y, [weight, delta.sum(axis=1)])
+    accounts = [found.mistakes, *found.alternatives]
+    assert "bias_wrong_axis" in {mistake.code for account in accounts for mistake in account}
+    assert not found.unexplained
 
 
 def test_what_both_arrays_share_is_told_once():
@@ -273,6 +303,13 @@ def test_unknown_name_lists_those_there_are(small):
         explain_gradients(net, X, Y, dict(zip(("W0", "b0", "W1", "b1"), arrays, strict=True)))
 
 
+def test_arrays_from_the_output_back(small):
+    net, (dW1, db1, dW2, db2) = small
+    for arrays in ([dW2, db2, dW1, db1], [db2, dW2, db1, dW1]):
+        with pytest.raises(ShapeError, match="from the output back"):
+            explain_gradients(net, X, Y, arrays)
+
+
 def test_targets_must_be_finite(small):
     net, arrays = small
     with pytest.raises(ValueError, match="y must be finite"):
@@ -287,6 +324,7 @@ def test_sentences(small):
     text = str(explain_gradients(net, X, Y, [dW1.T, db1, dW2, db2]))
     assert "WRONG in its shape only" in text and "e-16" not in text
     text = str(explain_gradients(net, X, Y, [rng.normal(size=(4, 5)), db1, dW2, db2]))
+    assert "give its batch as previous_X" in text
     assert "2.bias, 2.weight and 0.bias are right and 0.weight is wrong first" in text
 
 
@@ -301,6 +339,26 @@ def test_formula_that_is_meant(small):
     (mistake,) = explain_gradients(net, X, Y, error_only).mistakes
     assert (mistake.code, mistake.layer) == ("without_derivative", 0)
     assert mistake.text.startswith("the weight of layer 0 (Dense(4, 5)): ")
+
+
+def test_error_that_the_loss_has_cancelled_already():
+    """Told to take the derivative at z, a learner would be wrong again."""
+    net = network(W1, bpcore.Sigmoid(), loss="bce")
+    y = (rng.uniform(size=(7, 5)) > 0.5).astype(float)
+    error = sigmoid(X @ W1) - y
+    delta = error * sigmoid(error) * (1 - sigmoid(error)) / y.size
+    (mistake,) = explain_gradients(net, X, y, [X.T @ delta]).mistakes
+    assert mistake.code == "derivative_at_error"
+    assert mistake.meant.startswith("p - y, ") and mistake.used == "(p - y) f'(p - y)"
+
+
+def test_one_factor_is_told_once():
+    net = network(W1, bpcore.Sigmoid())
+    y = rng.uniform(size=(7, 5))
+    found = explain_gradients(net, X, y, net.loss_and_gradient(X, y)[1] * 35)
+    (mistake,) = found.mistakes
+    assert (mistake.code, mistake.layer, mistake.parameter) == ("sum_for_mean", 1, None)
+    assert not found.alternatives and not found.suggestion
 
 
 def test_quick_with_one_output_and_all_penalties():

@@ -391,3 +391,15 @@ def test_samples_are_repeatable():
         for rng in (1, 1, 2, np.random.default_rng(1))
     ]
     assert index[0] == index[1] == index[3] != index[2]
+
+
+def test_hint_for_signs_that_are_lost():
+    weight = np.array([[1.0, -2.0], [-3.0, 4.0]])
+    report = check_gradients(lambda x: float((weight * x).sum()), np.abs(weight), weight)
+    assert report.hint.startswith("sign: right but for the sign of 2 entries")
+
+
+def test_hint_for_what_is_not_finite():
+    gradient = np.array([2.0, np.nan, 4.0])
+    report = check_gradients(lambda x: float((x**2).sum()), gradient, np.array([1.0, 3.0, 2.0]))
+    assert not report.ok and report.hint.startswith("not finite: one entry")

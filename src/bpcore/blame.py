@@ -273,13 +273,15 @@ class Search:
         self, k: int, steps: tuple[Step, ...], common: tuple[Step, ...], parameter: str
     ) -> tuple[Step, ...]:
         """The mistakes of a way but for the common ones, made for one array only."""
-        return tuple(
-            Step("without_derivative", self.problem.blocks[k].layer, parameter)
-            if step.code == "derivative_missing"
-            else step._replace(parameter=parameter)
-            for step in steps
-            if step not in common
-        )
+        layer = self.problem.blocks[k].layer
+        rows = {"the last row": "delta[-1]", "the first row": "delta[0]"}
+        own = [step._replace(parameter=parameter) for step in steps if step not in common]
+        for i, step in enumerate(own):  # some have a name of their own there
+            if step.code == "derivative_missing":
+                own[i] = Step("without_derivative", layer, parameter)
+            elif (step.code, parameter) == ("one_row", "bias"):
+                own[i] = Step("bias_row", layer, parameter, rows[step.used])
+        return tuple(own)
 
     def _unexplained(self, k: int, state: State, partial: list[Partial]) -> list[State]:
         """Continue where nothing explains an array, or both: the rest can still be judged."""

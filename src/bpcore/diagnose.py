@@ -1,8 +1,8 @@
 """Which mistake is it? Gradients of somebody's own code beside those that known mistakes give.
 
 `suspects` lists the mistakes, `wrongerrors`, `wrongslopes` and `wrongways` compute what they do to
-the steps of a backward pass, `blame` searches from the output back, and `matching` compares all
-entries.
+the steps of a backward pass, `wrongforwards` to the forward pass, `blame` searches from the output
+back, `matching` compares all entries, and `scaling` says where constant factors came in.
 """
 
 from collections.abc import Iterator
@@ -278,7 +278,7 @@ def _accounts(
                 f"{net.names[int(n.partition('.')[0])]}.{n.partition('.')[2]}" for n in unknown
             ]
             named = [name for name in named if not arrays[name].ok]
-            key = frozenset((*m.key, m.factor) for m in mistakes), frozenset(named)
+            key = tuple(sorted(str(m.key) for m in mistakes)), frozenset(named)
             if key not in seen and len(accounts) < _MOST_TOLD:
                 seen.add(key)
                 accounts.append(Account(mistakes, named))
@@ -350,4 +350,6 @@ def _suggestion(problem: Problem, accounts: list[Account]) -> str:
         )
     if accounts[0].unexplained and n == 1:
         return "One row says little: try a batch of 7 random rows."
+    if accounts[0].unexplained and problem.previous is None:
+        return "If values of an earlier step may be left over, give its batch as previous_X."
     return ""

@@ -101,14 +101,15 @@ class GivenArrays:
     def by_layer(self, net: "Network", right: list[Right]) -> list[Given]:
         """What was given for each dense layer; what is but rounding is 0."""
         found: list[Given] = []
+        itemsize = min(self.itemsize, net.dtype.itemsize)
         for name, layer in zip(net.names, net.layers, strict=True):
             if isinstance(layer, Dense):
                 key = f"{name}.weight"
                 bias = self.fitted.get(f"{name}.bias")
                 moved = key in self.transposed
                 size = right[len(found)]
-                weight = _heard(_finite(self.fitted[key]), size.weight_size, self.itemsize)
-                bias = _heard(_finite(bias), size.bias_size, self.itemsize)
+                weight = _heard(_finite(self.fitted[key]), size.weight_size, itemsize)
+                bias = _heard(_finite(bias), size.bias_size, itemsize)
                 found.append(Given(weight, bias, layer.has_bias, moved))
         return found
 
@@ -171,7 +172,26 @@ def _by_name(gradients: Any, parameters: dict[str, np.ndarray]) -> dict[str, Any
             f"gradients has {len(pieces)} arrays, expected {len(names)}: {', '.join(names)} "
             "(None stands for one that is missing)"
         )
+    _refuse_reversed(pieces, parameters)
     return dict(zip(names, pieces, strict=True))
+
+
+def _refuse_reversed(pieces: list[Any], parameters: dict[str, np.ndarray]) -> None:
+    """Raise ShapeError if the arrays fit in the order from the output back only."""
+    shapes = [getattr(piece, "shape", None) for piece in pieces]
+    wanted = [array.shape for array in parameters.values()]
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
+    by_layer = [
+        parameters[name].shape
+        for layer in reversed(layers)
+        for name in parameters
+        if name.rpartition(".")[0] == layer
+    ]
+    if shapes != wanted and shapes in (wanted[::-1], by_layer):
+        raise ShapeError(
+            "gradients go from the output back, as their shapes show; expected them from the input "
+            f"on: {', '.join(parameters)}"
+        )
 
 
 def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, Any]:

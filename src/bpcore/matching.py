@@ -327,26 +327,32 @@ class Matcher:
         found = self._bias_match(given, total, np.abs(delta).sum(axis=0), ())
         if not wide:
             return found
-        bias, size = self.block.bias, np.abs(delta).sum(axis=0)
-        for kind, amount, term in (
-            ("l2", self.problem.l2, bias),
-            ("l1", self.problem.l1, np.sign(bias)),
-        ):
-            if amount and term.any():
-                step = Step(f"{kind}_on_bias", self.layer, "bias")
-                added = amount * term
-                extra = self.rtol * (np.abs(given) + np.abs(added)) / abs(scale)
-                error = self.tolerance * size + extra
-                if way.steps and (np.abs(total) <= error).all():
-                    continue  # a wrong way that gives nothing explains nothing
-                for factor in (
-                    fit(given - added, total, error),
-                    fit(given, total + added, error),  # all of it scaled, here
-                    fit(given, total + added / scale, error),  # or before
-                ):
-                    if factor is not None:
-                        found.append(Match(factor, (step,), given.size, given.size < 2))
+        found += self._penalised_biases(way, scale)
         return found + list(self._bias_forms(way))
+
+    def _penalised_biases(self, way: Backed, scale: float) -> Iterator[Match]:
+        """The sum with the penalty's terms, which belong to weights, added."""
+        given, bias = self.given.bias, self.block.bias
+        total, size = way.delta.sum(axis=0), np.abs(way.delta).sum(axis=0)
+        terms = {}
+        if self.problem.l2 and bias.any():
+            terms["l2_on_bias"] = self.problem.l2 * bias
+        if self.problem.l1 and bias.any():
+            terms["l1_on_bias"] = self.problem.l1 * np.sign(bias)
+        for codes in [(code,) for code in terms] + [tuple(terms)] * (len(terms) == 2):
+            steps = tuple(Step(code, self.layer, "bias") for code in codes)
+            added = np.sum([terms[code] for code in codes], axis=0)
+            extra = self.rtol * (np.abs(given) + np.abs(added)) / abs(scale)
+            error = self.tolerance * size + extra
+            if way.steps and (np.abs(total) <= error).all():
+                continue  # a wrong way that gives nothing explains nothing
+            for factor in (
+                fit(given - added, total, error),
+                fit(given, total + added, error),  # all of it scaled, here
+                fit(given, total + added / scale, error),  # or before
+            ):
+                if factor is not None:
+                    yield Match(factor, steps, given.size, given.size < 2)
 
     def _cancelling(self, given: np.ndarray | None, way: Backed) -> Iterator[Match]:
         """Wrong sums that are 0 where the right one is not."""

@@ -88,7 +88,8 @@ class Scaling:
                 found = self._factor_steps(ratio, match.evidence, layer, name)
                 if not found:
                     return None
-                steps += found
+                alone = 0.0 if known else 0.02  # of a single array it is rather on everything
+                steps += [step._replace(cost=step.cost + alone) for step in found]
         return steps
 
     def _scale_steps(

@@ -30,6 +30,8 @@ class Step(NamedTuple):
     """What the factor is the number of."""
     cost: float = 1.0
     """How far it goes against simplicity."""
+    meant: str = ""
+    """The formula meant, where it is not that of the suspect."""
 
 
 _ROWS = [
@@ -202,7 +204,7 @@ class Mistake:
         suspect = SUSPECTS[step.code]
         self.code, self.layer, self.parameter = step.code, step.layer, step.parameter
         self.factor = None if step.factor is None else float(step.factor)
-        self.meant, self.used = suspect.meant, step.used or suspect.used
+        self.meant, self.used = step.meant or suspect.meant, step.used or suspect.used
         if self.meant == "f'(z)" and derivative:
             self.meant += f" = {derivative}"
         times = "" if self.factor is None else f", factor {step.meaning or f'{self.factor:.6g}'}"
@@ -213,9 +215,11 @@ class Mistake:
             self.text += f". Used: {self.used}"
 
     @property
-    def key(self) -> tuple[str, int, str | None]:
-        """What tells it from other mistakes."""
-        return self.code, self.layer, self.parameter
+    def key(self) -> tuple[object, ...]:
+        """What tells it from other mistakes; the place of a constant factor hardly does."""
+        if SUSPECTS[self.code].step == "scale":
+            return self.code, self.factor
+        return self.code, self.layer, self.parameter, self.factor
 
     def __repr__(self) -> str:
         place = "" if self.parameter is None else f", parameter={self.parameter!r}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bpcore.suspects import Step
+from bpcore.suspects import SUSPECTS, Step
 from bpcore.truepass import Problem, elements_of, loss_values, output_delta, slope_of
 from bpcore.wrongslopes import Backed, ways_back
 
@@ -150,7 +150,11 @@ def _ways_of_right_error(
         if code == "derivative_missing":
             continue
         if code in _IS_EXTRA:
-            yield Backed(way.delta, way.steps, error)
+            formula = way.steps[0].used or SUSPECTS[code].used
+            if code == "derivative_at_error":
+                formula = f"(p - y) {formula}".replace("error", "p - y")
+            meant = "p - y, which with this loss is already the gradient at z"
+            yield Backed(way.delta, (way.steps[0]._replace(used=formula, meant=meant),), error)
             extra_too = extra._replace(used="(p - y) p(1 - p)")
             if code == "softmax_elementwise":
                 yield Backed(way.delta, (extra_too,), error)
