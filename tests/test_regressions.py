@@ -47,7 +47,12 @@ def test_weights_stay_finite_whatever_the_settings(name, level):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "size"), [(bpcore.RMSProp(), 1e25), (bpcore.SGD(momentum=0.99), 3e38)]
+    ("optimizer", "size"),
+    [
+        (bpcore.RMSProp(), 1e25),
+        (bpcore.SGD(momentum=0.99), 3e38),
+        (bpcore.Rprop(learning_rate=3e38, step_sizes=(1e-6, 3e38)), 1.0),
+    ],
 )
 def test_state_stays_finite(optimizer, size, level):
     net = bpcore.mlp([1, 1], dtype="float32", rng=0)
@@ -55,6 +60,7 @@ def test_state_stays_finite(optimizer, size, level):
         for _ in range(3):
             net.gradients[:] = size
             optimizer.step(net)
+    assert np.isfinite(net.parameters).all()
     assert all(np.isfinite(slot).all() for slot in optimizer.state(net).slots)
 
 
