@@ -64,6 +64,19 @@ def test_state_stays_finite(optimizer, size, level):
     assert all(np.isfinite(slot).all() for slot in optimizer.state(net).slots)
 
 
+def test_a_step_of_a_large_velocity_is_noticed(level):
+    """Weights and gradient are small."""
+    net = bpcore.Network([bpcore.Dense(1, 1, weight_init=[[0.5]])], dtype="float32")
+    sgd = bpcore.SGD(learning_rate=2.0, momentum=0.99)
+    net.gradients[:] = 0
+    sgd.step(net)
+    sgd.state(net).slots[0][:] = 3e38
+    with pytest.raises(bpcore.DivergenceError):
+        sgd.step(net)
+    np.testing.assert_array_equal(net.parameters, [0.5, 0])
+    np.testing.assert_array_equal(sgd.state(net).slots[0], np.float32(3e38))
+
+
 def test_a_signal_handler_cannot_use_a_network_in_the_middle_of_a_batch():
     net = bpcore.mlp([50, 200, 1], rng=0)
     x = np.zeros((200_000, 50))
