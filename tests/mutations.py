@@ -23,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import mutation_build
 import mutation_table
 
+import bpcore
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -68,10 +70,14 @@ def main():
     if lacking or not mutations:
         print("nothing was tried")
         return 2
+    level = options.level or bpcore.simd_levels()[-1]
+    if level == "generic":
+        print("no level with fma here; generic has looser bounds")
+        return 2
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         try:
-            build = mutation_build.Build(folder, options.level, options.jobs)
-            print(f"{build.level}, {time.monotonic() - start:.0f} s to build what has no errors")
+            build = mutation_build.Build(folder, level, options.jobs)
+            print(f"{level}, {time.monotonic() - start:.0f} s to build what has no errors")
             survivors = run(mutations, build, options.jobs)
         except subprocess.CalledProcessError as error:
             print(f"without an error of the table {error.cmd[0]} fails: {error.output}")

@@ -103,6 +103,14 @@ def test_far_out(name, dtype, level):
                 )
 
 
+def test_gelu_keeps_its_digits_far_to_the_left(level):
+    """What x^2/2 is rounded by counts in the exponent; in float32, which the oracle outdoes."""
+    x = np.linspace(-12, -1, 500).astype(np.float32)
+    expected = reference.ACTIVATIONS["gelu"].value(x.astype(float), 0)
+    tolerance = bounds.ROUNDINGS * bounds.unit(np.float32)
+    np.testing.assert_allclose(bpcore.GELU().forward(x), expected, rtol=tolerance)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_nan_stays_nan(name, dtype, level):
     layer = LAYERS[name]()

@@ -47,7 +47,12 @@ def test_weights_stay_finite_whatever_the_settings(name, level):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "size"), [(bpcore.RMSProp(), 1e25), (bpcore.SGD(momentum=0.99), 3e38)]
+    ("optimizer", "size"),
+    [
+        (bpcore.RMSProp(), 1e25),
+        (bpcore.SGD(momentum=0.99), 3e38),
+        (bpcore.Rprop(learning_rate=3e38, step_sizes=(1e-6, 3e38)), 1.0),
+    ],
 )
 def test_state_stays_finite(optimizer, size, level):
     net = bpcore.mlp([1, 1], dtype="float32", rng=0)
@@ -55,7 +60,21 @@ def test_state_stays_finite(optimizer, size, level):
         for _ in range(3):
             net.gradients[:] = size
             optimizer.step(net)
+    assert np.isfinite(net.parameters).all()
     assert all(np.isfinite(slot).all() for slot in optimizer.state(net).slots)
+
+
+def test_a_step_of_a_large_velocity_is_noticed(level):
+    """Weights and gradient are small."""
+    net = bpcore.Network([bpcore.Dense(1, 1, weight_init=[[0.5]])], dtype="float32")
+    sgd = bpcore.SGD(learning_rate=2.0, momentum=0.99)
+    net.gradients[:] = 0
+    sgd.step(net)
+    sgd.state(net).slots[0][:] = 3e38
+    with pytest.raises(bpcore.DivergenceError):
+        sgd.step(net)
+    np.testing.assert_array_equal(net.parameters, [0.5, 0])
+    np.testing.assert_array_equal(sgd.state(net).slots[0], np.float32(3e38))
 
 
 def test_a_signal_handler_cannot_use_a_network_in_the_middle_of_a_batch():
