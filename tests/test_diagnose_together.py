@@ -95,6 +95,15 @@ def test_wrong_sign_inside_binary_cross_entropy():
         assert "sign" in str(found)
 
 
+def test_softmax_elementwise_where_it_is_saturated():
+    """-y / p is huge there, beside which the rest looked like rounding."""
+    net = network(40 * W1, bpcore.Softmax(), loss="cross_entropy")
+    y = np.eye(5)[rng.integers(0, 5, 7)]
+    p = net.predict(X)
+    given = X.T @ (-y * (1 - p) / 7)
+    assert told(explain_gradients(net, X, y, [given])) == [("softmax_elementwise", 1)]
+
+
 def test_what_is_right_but_for_a_factor_is_no_other_loss():
     """With two classes the derivative of binary cross-entropy is twice that of cross-entropy."""
     net = network(W1[:, :2], bpcore.Softmax(), loss="cross_entropy")
