@@ -290,6 +290,20 @@ def test_tails_of_activations_may_be_rounded_to_zero(hidden, dtype):
     assert explanation.ok, explanation
 
 
+def test_tail_that_decides_on_which_side_of_a_kink_a_unit_is():
+    net = bpcore.Network(
+        [bpcore.Dense(1, 1), bpcore.ELU(), bpcore.Dense(1, 1), bpcore.ReLU()], dtype="float32"
+    )
+    W1, b1, W2, b2 = net.parameter_arrays().values()
+    W1[...], b1[...], W2[...], b2[...] = 1, 0, 1, 0
+    x, y = np.array([[1e-9], [2.0]]), np.array([-1.0, -1.0])  # exp(1e-9) - 1 is 0
+    gradients = []
+    for a in (np.array([[1e-9], [2.0]]), np.array([[0.0], [2.0]])):
+        delta2 = 2 * (a + 1) / 2 * (a > 0)
+        gradients.append([x.T @ delta2, delta2.sum(axis=0), a.T @ delta2, delta2.sum(axis=0)])
+    assert all(explain_gradients(net, x, y, given).ok for given in gradients)
+
+
 # ---------------------------------------------------------------- words and arguments
 
 

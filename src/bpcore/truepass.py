@@ -306,6 +306,10 @@ def right_gradients(problem: Problem) -> list[Right]:
     for k in reversed(range(len(problem.blocks))):
         block = problem.blocks[k]
         z_size = _sum_size(block)
+        if k and problem.blocks[k - 1].acts:  # what a tail leaves behind may cross a kink
+            act = problem.blocks[k - 1].acts[-1]
+            if act.function.kernel in _CANCELLING:
+                z_size = z_size + (1 + np.abs(act.z)) @ np.abs(block.weight)
         if delta is None:
             delta = output_delta(problem)
             size = _output_size(problem, delta, z_size)
