@@ -304,6 +304,26 @@ def test_tail_that_decides_on_which_side_of_a_kink_a_unit_is():
     assert all(explain_gradients(net, x, y, given).ok for given in gradients)
 
 
+def test_tail_before_a_rectifier_may_be_zero():
+    layers = [
+        bpcore.Dense(1, 1),
+        bpcore.ELU(),
+        bpcore.Dense(1, 1),
+        bpcore.ReLU(),
+        bpcore.Dense(1, 1),
+    ]
+    net = bpcore.Network(layers, dtype="float32")
+    arrays = net.parameter_arrays().values()
+    for array, value in zip(arrays, (1, 0, -1, 0, 1, 0), strict=True):
+        array[...] = value
+    x, y = np.array([[-1e-9], [2.0]]), np.array([-1.0, -1.0])  # exp(-1e-9) - 1 is 0
+    net.loss_and_gradient(x, y)
+    given = {name: a.copy() for name, a in net.gradient_arrays().items()}
+    assert given["4.weight"] > 0
+    given["4.weight"][...] = 0
+    assert explain_gradients(net, x, y, given).ok
+
+
 # ---------------------------------------------------------------- words and arguments
 
 
