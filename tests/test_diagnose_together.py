@@ -95,6 +95,15 @@ def test_wrong_sign_inside_binary_cross_entropy():
         assert "sign" in str(found)
 
 
+def test_softmax_elementwise_where_it_is_saturated():
+    """-y / p is huge there, beside which the rest looked like rounding."""
+    net = network(40 * W1, bpcore.Softmax(), loss="cross_entropy")
+    y = np.eye(5)[rng.integers(0, 5, 7)]
+    p = net.predict(X)
+    given = X.T @ (-y * (1 - p) / 7)
+    assert told(explain_gradients(net, X, y, [given])) == [("softmax_elementwise", 1)]
+
+
 def test_what_is_right_but_for_a_factor_is_no_other_loss():
     """With two classes the derivative of binary cross-entropy is twice that of cross-entropy."""
     net = network(W1[:, :2], bpcore.Softmax(), loss="cross_entropy")
@@ -279,6 +288,40 @@ def test_tails_of_activations_may_be_rounded_to_zero(hidden, dtype):
     given["2.weight"] = (a.T @ delta2).astype(dtype)
     explanation = explain_gradients(net, x, y, given)
     assert explanation.ok, explanation
+
+
+def test_tail_that_decides_on_which_side_of_a_kink_a_unit_is():
+    net = bpcore.Network(
+        [bpcore.Dense(1, 1), bpcore.ELU(), bpcore.Dense(1, 1), bpcore.ReLU()], dtype="float32"
+    )
+    W1, b1, W2, b2 = net.parameter_arrays().values()
+    W1[...], b1[...], W2[...], b2[...] = 1, 0, 1, 0
+    x, y = np.array([[1e-9], [2.0]]), np.array([-1.0, -1.0])  # exp(1e-9) - 1 is 0
+    gradients = []
+    for a in (np.array([[1e-9], [2.0]]), np.array([[0.0], [2.0]])):
+        delta2 = 2 * (a + 1) / 2 * (a > 0)
+        gradients.append([x.T @ delta2, delta2.sum(axis=0), a.T @ delta2, delta2.sum(axis=0)])
+    assert all(explain_gradients(net, x, y, given).ok for given in gradients)
+
+
+def test_tail_before_a_rectifier_may_be_zero():
+    layers = [
+        bpcore.Dense(1, 1),
+        bpcore.ELU(),
+        bpcore.Dense(1, 1),
+        bpcore.ReLU(),
+        bpcore.Dense(1, 1),
+    ]
+    net = bpcore.Network(layers, dtype="float32")
+    arrays = net.parameter_arrays().values()
+    for array, value in zip(arrays, (1, 0, -1, 0, 1, 0), strict=True):
+        array[...] = value
+    x, y = np.array([[-1e-9], [2.0]]), np.array([-1.0, -1.0])  # exp(-1e-9) - 1 is 0
+    net.loss_and_gradient(x, y)
+    given = {name: a.copy() for name, a in net.gradient_arrays().items()}
+    assert given["4.weight"] > 0
+    given["4.weight"][...] = 0
+    assert explain_gradients(net, x, y, given).ok
 
 
 # ---------------------------------------------------------------- words and arguments

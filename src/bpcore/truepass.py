@@ -305,7 +305,7 @@ def right_gradients(problem: Problem) -> list[Right]:
     delta = size = None
     for k in reversed(range(len(problem.blocks))):
         block = problem.blocks[k]
-        z_size = _sum_size(block)
+        z_size = _sum_size(problem, k)
         if delta is None:
             delta = output_delta(problem)
             size = _output_size(problem, delta, z_size)
@@ -330,9 +330,14 @@ def right_gradients(problem: Problem) -> list[Right]:
     return found[::-1]
 
 
-def _sum_size(block: Block) -> np.ndarray:
-    """The magnitude of a dense layer's output."""
+def _sum_size(problem: Problem, k: int) -> np.ndarray:
+    """The magnitude of a dense layer's output, and of what its input came from."""
+    block = problem.blocks[k]
     size = np.abs(block.x) @ np.abs(block.weight)
+    if k and problem.blocks[k - 1].acts:  # what a tail leaves behind may cross a kink
+        act = problem.blocks[k - 1].acts[-1]
+        if act.function.kernel in _CANCELLING:
+            size = size + (1 + np.abs(act.z)) @ np.abs(block.weight)
     return size if block.bias is None else size + np.abs(block.bias)
 
 
@@ -343,13 +348,15 @@ def _rounding_of_input(problem: Problem, k: int) -> np.ndarray:
     """
     if k == 0:
         return np.zeros_like(problem.X)
-    block = problem.blocks[k - 1]
-    size = _sum_size(block)
-    for act in block.acts:
+    size = _sum_size(problem, k - 1)
+    for act in problem.blocks[k - 1].acts:
         if act.function.kernel == "softmax":
             size = act.a * size
         else:
-            size = np.abs(act.function.slope(act.z)) * size
+            slope, beyond = (
+                act.function.slope(z) for z in (act.z, act.z + problem.rounding * size)
+            )
+            size = np.maximum(np.abs(slope), np.abs(beyond)) * size
         if act.function.kernel in _CANCELLING:
             size = size + 1 + np.abs(act.z)
     return problem.rounding / problem.rtol * size

@@ -67,8 +67,11 @@ def output_ways(problem: Problem, deep: bool) -> list[Backed]:
                 found += _rows(problem, way)
             found += _reweighted(problem, way)
     found = [way for way in found if np.isfinite(way.delta).all()]
+    acts = problem.blocks[-1].acts
     for way in found:  # what is but rounding, as softmax's answer to a constant, is 0
-        size = 0.0 if way.source is None else np.abs(way.source).max()
+        if not acts or acts[-1].function.kernel != "softmax" or way.source is None:
+            continue
+        size = np.abs(way.source * problem.prediction).max()
         if np.abs(way.delta).max() <= 1e-13 * size:
             way.delta = np.zeros_like(way.delta)
     return found
