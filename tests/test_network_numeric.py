@@ -24,8 +24,10 @@ from bpcore import Dense
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_dense(bias, dtype, level, rng):
     """A dense layer alone, in all sizes around those of vectors and tiles."""
-    for i, n_in in enumerate(cases.WIDTHS):
-        n_out, n = cases.WIDTHS[-1 - i], 1 + 3 * i
+    widths = list(zip(cases.WIDTHS, reversed(cases.WIDTHS), strict=True))
+    widths += [(2, 300), (300, 2), (4, 300), (300, 4)]  # transposed in ways of their own
+    for i, (n_in, n_out) in enumerate(widths):
+        n = 1 + 3 * i
         weight = rng.normal(size=(n_in, n_out)).astype(dtype)
         layer = Dense(n_in, n_out, bias=bias, weight_init=weight, dtype=dtype)
         if bias:
