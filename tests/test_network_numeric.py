@@ -184,6 +184,21 @@ def test_dropout_masks_do_not_repeat(level):
     assert abs((first == again).mean() - 0.5) < limit
 
 
+@pytest.mark.parametrize("k", [20, 70])
+def test_dropout_masks_do_not_repeat_from_block_to_block(k, level):
+    """Narrow and wide: 2y of an output y that was kept, and so doubled, is 4, doubled again 8."""
+    n = 2100
+    layers = [Dense(k, k, weight_init=np.eye(k)), bpcore.Dropout(0.5)]
+    layers += [Dense(k, k, weight_init=np.eye(k))]
+    net = bpcore.Network(layers, loss=loss_object("mse", reduction="sum"), rng=3)
+    x = np.ones((n, k))
+    _, _, dx = net.loss_and_gradient(x, np.zeros((n, k)), input_gradient=True, training=True)
+    assert set(np.unique(dx)) == {0, 8}
+    limit = 6 * 0.5 / np.sqrt(n * k / 2)
+    for lag in range(1, 1050):
+        assert abs((dx[lag:] == dx[:-lag]).mean() - 0.5) < limit, f"{lag} rows apart"
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_dropout_alone(p, dtype, level):
     """Zero or 1/(1-p), the same in both passes, in the right proportion, new at each pass."""
