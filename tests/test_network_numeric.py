@@ -24,8 +24,10 @@ from bpcore import Dense
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_dense(bias, dtype, level, rng):
     """A dense layer alone, in all sizes around those of vectors and tiles."""
-    for i, n_in in enumerate(cases.WIDTHS):
-        n_out, n = cases.WIDTHS[-1 - i], 1 + 3 * i
+    widths = list(zip(cases.WIDTHS, reversed(cases.WIDTHS), strict=True))
+    widths += [(2, 300), (300, 2), (4, 300), (300, 4)]  # transposed in ways of their own
+    for i, (n_in, n_out) in enumerate(widths):
+        n = 1 + 3 * i
         weight = rng.normal(size=(n_in, n_out)).astype(dtype)
         layer = Dense(n_in, n_out, bias=bias, weight_init=weight, dtype=dtype)
         if bias:
@@ -180,6 +182,21 @@ def test_dropout_masks_do_not_repeat(level):
         assert abs((first[lag:] == first[:-lag]).mean() - 0.5) < limit, f"{lag} rows apart"
     again = twin.forward(x, training=True) > 0
     assert abs((first == again).mean() - 0.5) < limit
+
+
+@pytest.mark.parametrize("k", [20, 70])
+def test_dropout_masks_do_not_repeat_from_block_to_block(k, level):
+    """Narrow and wide: 2y of an output y that was kept, and so doubled, is 4, doubled again 8."""
+    n = 2100
+    layers = [Dense(k, k, weight_init=np.eye(k)), bpcore.Dropout(0.5)]
+    layers += [Dense(k, k, weight_init=np.eye(k))]
+    net = bpcore.Network(layers, loss=loss_object("mse", reduction="sum"), rng=3)
+    x = np.ones((n, k))
+    _, _, dx = net.loss_and_gradient(x, np.zeros((n, k)), input_gradient=True, training=True)
+    assert set(np.unique(dx)) == {0, 8}
+    limit = 6 * 0.5 / np.sqrt(n * k / 2)
+    for lag in range(1, 1050):
+        assert abs((dx[lag:] == dx[:-lag]).mean() - 0.5) < limit, f"{lag} rows apart"
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
