@@ -45,11 +45,7 @@ CASES = {
     "adamw": {"optimizer": "adamw", "rate": 0.005, "hyper": {"weight_decay": 0.1}},
     "rprop": {"optimizer": "rprop", "batch_size": None},
     "one row": {"batch_size": 1, "rate": 0.01},
-    "one row, sigmoid": {
-        "batch_size": 1,
-        "rate": 0.01,
-        "head": cases.Head(("sigmoid",), "mse"),
-    },
+    "one row, sigmoid": {"batch_size": 1, "rate": 0.01, "head": cases.Head(("sigmoid",), "mse")},
     "half": {"batch_size": 25},
     "all but one": {"batch_size": N - 1},
     "all by number": {"batch_size": N},
