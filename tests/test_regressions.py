@@ -210,6 +210,19 @@ def test_a_row_of_infinite_loss_is_not_trained_on():
     assert np.array_equal(by_row.parameters, by_block.parameters)
 
 
+@pytest.mark.parametrize("k", [2, 40])
+def test_a_row_whose_step_is_infinite_is_not_trained_on(k, level):
+    """Loss and gradient are finite, and those of usual numbers could be trained on at this rate."""
+    X = np.random.default_rng(0).normal(size=(20, k)).astype(np.float32)
+    X[0] = 1e28
+    net = bpcore.Network([bpcore.Dense(k, 1)], rng=0, dtype="float32", loss="mae")
+    before = net.parameters.copy()
+    sgd = bpcore.SGD(learning_rate=1e14)
+    with pytest.raises(bpcore.DivergenceError):
+        net.fit(X, np.zeros(20), batch_size=1, sampling="sequential", optimizer=sgd)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
 @pytest.mark.parametrize("n", [16, 17])
 def test_padding_of_a_block_does_not_overflow(n):
     """Rows of zeros after the last row went to infinity where no row of the data did."""

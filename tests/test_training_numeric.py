@@ -45,6 +45,7 @@ CASES = {
     "adamw": {"optimizer": "adamw", "rate": 0.005, "hyper": {"weight_decay": 0.1}},
     "rprop": {"optimizer": "rprop", "batch_size": None},
     "one row": {"batch_size": 1, "rate": 0.01},
+    "one row, sigmoid": {"batch_size": 1, "rate": 0.01, "head": cases.Head(("sigmoid",), "mse")},
     "half": {"batch_size": 25},
     "all but one": {"batch_size": N - 1},
     "all by number": {"batch_size": N},
@@ -308,6 +309,19 @@ def test_validation_loss(rng):
     assert_close(history["validation_loss"], wanted, "validation losses")
     last = net.loss_value(held_x, held_y)
     assert history["validation_loss"][-1] == pytest.approx(last, rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [9, 3000])
+def test_validation_data_of_as_many_rows(n, dtype, level, rng):
+    """Batches of all rows may be kept from one epoch to the next, but not others in their place."""
+    x, other = rng.normal(size=(2, n, 3)).astype(dtype)
+    y, other_y = rng.normal(size=(2, n, 2)).astype(dtype)
+    net = bpcore.mlp([3, 5, 2], rng=4, dtype=dtype)
+    alone = copy.deepcopy(net)
+    history = net.fit(x, y, epochs=4, batch_size=None, validation_data=(other, other_y))
+    alone.fit(x, y, epochs=4, batch_size=None)
+    np.testing.assert_array_equal(net.parameters, alone.parameters)
+    assert history["validation_loss"][-1] == net.loss_value(other, other_y)
 
 
 @pytest.mark.parametrize("order", [1, 2, np.inf])
