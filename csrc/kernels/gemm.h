@@ -244,7 +244,7 @@ static void multiply_area(const product *p, const area *r)
 
 /* ---- Shared by threads: parts of the result, so that no sum depends on them --------------------------------------------- */
 
-/* Multiplications, in vectors, that pay for waking a thread. A vector of B or C, which may come from afar, counts as two. */
+/* Multiplications, in vectors, that pay for waking a thread. */
 #define SHARED_FROM 65536.0
 
 typedef struct shared_product {
@@ -284,7 +284,7 @@ static void multiply_columns(const product *p, int64_t left, int64_t right)
 {
     if (p->m == 0 || left >= right) return;
     const area whole = {0, p->m, left, right};
-    const double m = (double)p->m, k = (double)p->k, work = (m * k + 2 * (m + k)) * (double)n_parts(right - left, WIDTH);
+    const double work = (double)p->m * (double)p->k * (double)n_parts(right - left, WIDTH);
     const int64_t threads = work < SHARED_FROM ? 1 : bp_num_threads();
     if (threads == 1) {
         multiply_area(p, &whole);
