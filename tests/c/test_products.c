@@ -133,7 +133,7 @@ TEST(few_rows_by_transposed_squares)
     for (int64_t m = 1; m <= 6; m++)
         for (int64_t n = 1; n <= 70; n += n < 36 ? 1 : 11)
             for (int64_t k = 0; k <= 70; k += k < 18 ? 1 : 13)
-                check_product(s, 2 + (m + k) % 2, (bp_store_mode)((m + n + k) % 3), m, n, k,
+                check_product(s, (int)(2 + (m + k) % 2), (bp_store_mode)((m + n + k) % 3), m, n, k,
                               (n + k) % 2 ? WITH_BIAS | WITH_FINISH : WITH_ROOM);
     check_product(s, 2, BP_STEP, 3, 1000, 301, WITH_ADDED | WITH_INITIAL | WITH_FINISH);
 }
