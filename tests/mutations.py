@@ -72,7 +72,7 @@ def main():
         return 2
     level = options.level or bpcore.simd_levels()[-1]
     if level == "generic":
-        print("no level with fma here; generic has looser bounds")
+        print("no level with fma here, and generic alone would leave out the vectors")
         return 2
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
         try:

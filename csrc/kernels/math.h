@@ -15,7 +15,7 @@
 #define EXP_HIGHEST 712.0
 #define EXPM1_LOWEST -40.0     /* exp(x) - 1 rounds to -1 below */
 #define TANH_HIGHEST 19.2      /* tanh rounds to 1 above */
-#define SIGMOID_FARTHEST 690.0 /* below minus this sigmoid is exp, above it is 1; and 2^n is normal up to it */
+#define SIGMOID_FARTHEST 690.0 /* below minus this sigmoid is exp, above it is 1; exp up to it is in vfma_once()'s range */
 #define NEARLY_ONE 0.9999983   /* halves the largest error of exp_parts.early */
 #define SOFTPLUS_HIGHEST 40.0  /* softplus is the identity above */
 #define SMALLEST_NORMAL 2.2250738585072014e-308
@@ -138,7 +138,7 @@ ALWAYS_INLINE vec expm1_negative_v(vec x)
 ALWAYS_INLINE vec add_log(vec lead, vec rest, vec f, vec twice_low)
 {
     const vec divisor = vset(2) + f, s = f / divisor, z = s * s; /* log(1 + f) = 2 atanh(s) = f - s (f - z poly) */
-#if WIDTH == 1 /* the other roundings are more, so those of s must not count */
+#if WIDTH == 1 /* more roundings than with fma: what those of s took, in the division and before it in 2 + f, is put back */
     rest = rest - (vfma_once(-s, divisor, f) - s * (f - (divisor - vset(2)))) / divisor * f;
 #endif
     const vec sum = lead + f;

@@ -1,5 +1,5 @@
-/* Few rows times a transposed B: squares of B are turned in registers as they are read, as a copy would be used but a few
- * times. The same chains as everywhere. */
+/* Few rows times a transposed B, whose terms lie side by side (b_row is 1): squares of B are turned in registers as they are
+ * read, as a copy would be used but a few times. The same chains as everywhere. */
 #ifndef BP_SQUARES_H
 #define BP_SQUARES_H
 

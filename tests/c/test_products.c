@@ -182,6 +182,7 @@ TEST(products_shared_by_threads)
     for (int kind = 0; kind < 3; kind++) {
         check_product(s, kind, BP_STORE, 70, 331, 100, WITH_BIAS | WITH_FINISH);
         check_product(s, kind, BP_STEP, 331, 70, 300, WITH_FINISH | WITH_ADDED);
+        check_product(s, kind, BP_STORE, 3, 1003, 700, WITH_BIAS | WITH_FINISH); /* few rows, other columns for each thread */
         check_product(s, kind, BP_ADD, 3000, 3, 300, WITH_FINISH | (kind == 1 ? 0 : NARROW));
     }
     bp_set_num_threads(before);
