@@ -165,7 +165,7 @@ class Build:
         return f"pytest ended with status {code}: {text[-300:]}"
 
     def failing_python_test(self, tree, changed, tests):
-        """The same; without the error it must pass, or all of them where no single test is named."""
+        """The same; without the error it must pass, or all of them if none is named."""
         failure = self.run_python_tests(tree, changed, tests)
         if failure:
             with self.checking:

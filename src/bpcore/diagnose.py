@@ -125,7 +125,7 @@ def explain_gradients(
             return explanation
         for name in moved:
             if arrays[name].ok:
-                arrays[name].verdict = "wrong"
+                arrays[name].verdict, arrays[name].misshapen = "wrong", True
                 arrays[name].note = f"its shape is {given.arrays[name].shape}"
         histories = _search(net, problem, given, right, rtol, learning_rate)
     accounts = _accounts(net, problem, histories, arrays, learning_rate, rtol)
@@ -133,7 +133,7 @@ def explain_gradients(
         accounts = _with_broadcast_targets(net, accounts)
     explained = {name for name in arrays if not accounts or name not in accounts[0].unexplained}
     given.refuse_broadcast(explained if accounts else set(), net.parameter_arrays())
-    return Explanation(arrays, accounts, _suggestion(problem, accounts), order)
+    return Explanation(arrays, accounts, _suggestion(problem, accounts, arrays), order)
 
 
 def _problem(
@@ -336,20 +336,23 @@ def _derivative(net: "Network", step: Step) -> str:
     return DERIVATIVES.get(getattr(net.layers[step.layer], "kernel", ""), "")
 
 
-def _suggestion(problem: Problem, accounts: list[Account]) -> str:
+def _suggestion(problem: Problem, accounts: list[Account], arrays: dict[str, ArrayVerdict]) -> str:
     """What would tell the alternatives apart."""
     if not accounts:
         return ""
     n, k = problem.n_rows, problem.n_out
     codes = [{m.code for m in account.mistakes} for account in accounts]
+    if len(codes) > 1 and all(c in ({"error_averaged"}, {"target_broadcast"}) for c in codes):
+        return "Numbers need not tell them apart; print (p - y).shape, which does."
     if len(codes) > 1 and not all(c in ({"sign"}, {"swapped"}) for c in codes):
         rows = next(r for r in (7, 11, 13) if r not in (n, k))
         return (
             f"To tell them apart, try {rows} random rows without zeros, and layers of different "
             "widths."
         )
-    if accounts[0].unexplained and n == 1:
+    unknown = [name for name in accounts[0].unexplained if arrays[name].verdict != "not finite"]
+    if unknown and n == 1:
         return "One row says little: try a batch of 7 random rows."
-    if accounts[0].unexplained and problem.previous is None:
+    if unknown and problem.previous is None:
         return "If values of an earlier step may be left over, give its batch as previous_X."
     return ""

@@ -7,7 +7,6 @@ import numpy as np
 from bpcore.suspects import Mistake
 
 _LITTLE = 1e-4
-_NOTHING = 1e-12
 
 
 class ArrayVerdict:
@@ -25,12 +24,14 @@ class ArrayVerdict:
         agree up to a constant (1 or -1: perfectly); nan where one of them is 0.
     note : str
         What else can be seen: zeros, a transposed shape.
+    misshapen : bool
+        Whether the numbers are right and only the shape is not.
     """
 
     def __init__(
         self, name: str, given: np.ndarray | None, right: np.ndarray, error: np.ndarray
     ) -> None:
-        self.name, self.note = name, ""
+        self.name, self.note, self.misshapen = name, "", False
         self.error = self.ratio = self.correlation = float("nan")
         if given is None:
             self.verdict = "missing"
@@ -84,7 +85,7 @@ class ArrayVerdict:
 
     def __str__(self) -> str:
         text = self.verdict
-        if self.verdict == "wrong" and self.error < _NOTHING:
+        if self.verdict == "wrong" and self.misshapen:
             text = "WRONG in its shape only"
         elif self.verdict == "wrong":
             text = f"WRONG, by {self.error:.1e} of its largest entry"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _NOISE = {4: 2e-6, 8: 1e-14}
 """By the size of a number: less of what was added up is rounding."""
 
-
 _SHORT = re.compile(r"d?([Wwb])_?(\d+)")
 """Names such as W1 and db_2."""
 
@@ -71,8 +70,7 @@ class GivenArrays:
         if len(shape) == 2 and array.shape == shape[::-1]:
             self.transposed.add(name)
             return array.T
-        squeezed = tuple(size for size in array.shape if size != 1)
-        if array.size == parameter.size and squeezed == tuple(s for s in shape if s != 1):
+        if array.size == parameter.size and _squeezed(array.shape) == _squeezed(shape):
             return array.reshape(shape)
         if name in self._last and array.shape == (*shape[:-1], self._n_rows) and shape[-1] == 1:
             self.broadcast.add(name)  # one column for each target, and each with its penalty
@@ -178,20 +176,26 @@ def _by_name(gradients: Any, parameters: dict[str, np.ndarray]) -> dict[str, Any
 
 def _refuse_reversed(pieces: list[Any], parameters: dict[str, np.ndarray]) -> None:
     """Raise ShapeError if the arrays fit in the order from the output back only."""
-    shapes = [getattr(piece, "shape", None) for piece in pieces]
-    wanted = [array.shape for array in parameters.values()]
+    shapes = [_squeezed(getattr(piece, "shape", ())) for piece in pieces]
+    wanted = [_squeezed(array.shape) for array in parameters.values()]
     layers = dict.fromkeys(name.rpartition(".")[0] for name in parameters)
     by_layer = [
-        parameters[name].shape
+        _squeezed(parameters[name].shape)
         for layer in reversed(layers)
         for name in parameters
         if name.rpartition(".")[0] == layer
     ]
-    if shapes != wanted and shapes in (wanted[::-1], by_layer):
+    # Transposed, one by one, they fit too if there are no biases.
+    fit = all(shape in (own, own[::-1]) for shape, own in zip(shapes, wanted, strict=True))
+    if not fit and shapes in (wanted[::-1], by_layer):
         raise ShapeError(
             "gradients go from the output back, as their shapes show; expected them from the input "
             f"on: {', '.join(parameters)}"
         )
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
@@ -200,11 +204,12 @@ def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, A
     for name in names:
         count += name.endswith(".weight")
         plain[("W" if name.endswith(".weight") else "b") + str(count)] = name
-    renamed: dict[str, Any] = {}
-    for key, array in gradients.items():
+    found: dict[str, list[str]] = {}
+    for key in gradients:
         short = _SHORT.fullmatch(str(key))
         name = plain.get(short[1].replace("w", "W") + short[2], key) if short else key
-        renamed[key if key in names else name] = array
+        found.setdefault(key if key in names else name, []).append(key)
+    renamed = {name: gradients[_gradient_key(name, keys)] for name, keys in found.items()}
     unknown = [key for key in renamed if key not in names]
     if unknown:
         raise ValueError(
@@ -217,6 +222,16 @@ def _from_mapping(gradients: Mapping[str, Any], names: list[str]) -> dict[str, A
             f"gradients lacks {', '.join(missing)}; give None for a gradient that is missing"
         )
     return {name: renamed[name] for name in names}
+
+
+def _gradient_key(name: str, keys: list[str]) -> str:
+    """Of the keys for one array that of its gradient: beside W1, which may be the weight, dW1."""
+    if len(keys) == 1:
+        return keys[0]
+    derivatives = [key for key in keys if str(key).startswith("d")]
+    if len(derivatives) != 1:
+        raise ValueError(f"gradients has {keys[0]!r} and {keys[1]!r}, both for {name}")
+    return derivatives[0]
 
 
 def _from_flat(flat: np.ndarray, parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
