@@ -403,3 +403,11 @@ def test_hint_for_what_is_not_finite():
     gradient = np.array([2.0, np.nan, 4.0])
     report = check_gradients(lambda x: float((x**2).sum()), gradient, np.array([1.0, 3.0, 2.0]))
     assert not report.ok and report.hint.startswith("not finite: one entry")
+
+
+def test_nan_is_counted_in_entries_and_not_in_directions():
+    x = np.linspace(1, 2, 50)
+    given = 2 * x
+    given[7] = np.nan
+    report = check_gradients(lambda x: float((x**2).sum()), given, x, parameters="projections")
+    assert not report.ok and "one entry of what was given" in report.hint

@@ -50,7 +50,7 @@ def _explain_array(
     entries: np.ndarray | None,
     meanings: dict[str, float],
 ) -> str:
-    unfit = np.count_nonzero(~np.isfinite(array.analytic))
+    unfit = np.count_nonzero(~np.isfinite(gradient))
     if unfit:
         count = "one entry of what was given is" if unfit == 1 else f"{unfit} entries given are"
         return f"not finite: {count} nan or infinite (did exp overflow, or was 0 divided by 0?)"
