@@ -239,6 +239,19 @@ def test_vanishing_gradient():
     assert train("relu") == []
 
 
+def test_dropout_tells_alike_units_apart(rng):
+    """It drops some and not others, so their gradients differ."""
+    X, y = rng.standard_normal((50, 3)), rng.standard_normal(50)
+    for p, told in ((0.5, False), (0.0, True)):
+        layers = [bpcore.Dense(3, 4), bpcore.Tanh(), bpcore.Dropout(p), bpcore.Dense(4, 1)]
+        net = bpcore.Network(layers, rng=1)
+        for layer in (net[0], net[3]):
+            layer.weight = np.full(layer.weight.shape, 0.5)
+        assert any("alike" in str(finding) for finding in net.health(X, y).findings) == told
+        net.fit(X, y, epochs=3, health=False)
+        assert (net[0].weight.std(axis=1).max() == 0) == told
+
+
 @pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "gelu", "softplus"])
 @pytest.mark.parametrize("start", ["zeros", "ones"])
 def test_units_that_are_all_alike(hidden, start, rng):

@@ -132,14 +132,17 @@ def judge_units(
 def judge_likeness(net: "Network", values: list[np.ndarray], rows: Rows) -> list[Finding]:
     """Say which layers' units are all the same, as after a start from zeros, and so stay the same.
 
-    It takes equal weights on both sides: else their gradients differ, and they soon do.
+    It takes equal weights on both sides: else their gradients differ, and they soon do. So they do
+    where dropout lies between, which drops some of them and not others.
     """
-    dense = [(name, layer) for name, layer in zip(net.names, net.layers, strict=True)
-             if isinstance(layer, Dense)]  # fmt: skip
+    layers = net.layers
+    places = [i for i, layer in enumerate(layers) if isinstance(layer, Dense)]
     alike = [
-        f"100% of the units of layer {name} (Dense)"
-        for (name, layer), (_, above) in itertools.pairwise(dense)
+        f"100% of the units of layer {net.names[i]} (Dense)"
+        for i, j in itertools.pairwise(places)
+        for layer, above in [(layers[i], layers[j])]
         if layer.n_out > 1
+        and not any(isinstance(between, Dropout) and between.p for between in layers[i:j])
         and _equal(layer.weight.T)
         and (not layer.has_bias or _equal(layer.bias))
         and _equal(above.weight)
