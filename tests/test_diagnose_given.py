@@ -55,6 +55,21 @@ def test_two_names_of_one_array_are_refused():
         bpcore.explain_gradients(net, X, y, given)
 
 
+def test_two_derivatives_of_one_array_are_both_named():
+    """Of the weight there may be one, and it is not what is in the way."""
+    net, X, y, (W1, b1, W2, b2) = plain()
+    given = {"W1": W1, "dW1": W1, "dw1": W1, "b1": b1, "W2": W2, "b2": b2}
+    with pytest.raises(ValueError, match="'dW1' and 'dw1'"):
+        bpcore.explain_gradients(net, X, y, given)
+
+
+def test_a_layer_whose_name_begins_with_d_is_no_derivative():
+    net, X, y, arrays = case([("dense", bpcore.Dense(4, 3))])
+    weights = net.parameter_arrays()
+    gradients = dict(zip(("dW1", "db1"), arrays, strict=True))
+    assert bpcore.explain_gradients(net, X, y, weights | gradients).ok
+
+
 def test_nan_is_no_sign_of_an_earlier_step():
     net, X, y, (W1, b1, W2, b2) = plain()
     found = bpcore.explain_gradients(net, X, y, [W1, b1, W2, np.full_like(b2, np.nan)])

@@ -228,9 +228,11 @@ def _gradient_key(name: str, keys: list[str]) -> str:
     """Of the keys for one array that of its gradient: beside W1, which may be the weight, dW1."""
     if len(keys) == 1:
         return keys[0]
-    derivatives = [key for key in keys if str(key).startswith("d")]
+    # A layer of the network may be named "dense", which is no derivative.
+    derivatives = [key for key in keys if key != name and str(key).startswith("d")]
     if len(derivatives) != 1:
-        raise ValueError(f"gradients has {keys[0]!r} and {keys[1]!r}, both for {name}")
+        first, second = (derivatives or keys)[:2]
+        raise ValueError(f"gradients has {first!r} and {second!r}, both for {name}")
     return derivatives[0]
 
 
