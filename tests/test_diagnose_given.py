@@ -87,6 +87,40 @@ def test_the_mean_error_and_a_broadcast_are_told_apart_by_their_shapes():
     assert "(p - y).shape" in str(found) and "random rows" not in str(found)
 
 
+def without_the_derivative(n_out, change):
+    """Gradients in which a layer's derivative is left out, of an error that `change` returns."""
+    net, X, y, _ = case([bpcore.Dense(4, 5), bpcore.Tanh(), bpcore.Dense(5, n_out)])
+    W1, b1, W2, b2 = net.parameter_arrays().values()
+    a = np.tanh(X @ W1 + b1)
+    delta2 = change(2 * (a @ W2 + b2 - y) / y.size)
+    delta1 = delta2 @ W2.T
+    given = [X.T @ delta1, delta1.sum(axis=0), a.T @ delta2, delta2.sum(axis=0)]
+    return bpcore.explain_gradients(net, X, y, given)
+
+
+def test_a_mistake_beside_both_does_not_make_other_rows_tell_them_apart():
+    found = without_the_derivative(1, lambda delta: np.full_like(delta, delta.mean()))
+    assert len(found.mistakes) == 2 and found.alternatives
+    assert "(p - y).shape" in found.suggestion and "random rows" not in found.suggestion
+    found = without_the_derivative(3, np.negative)
+    assert {m.code for m in found.alternatives[0]} == {"swapped", "derivative_missing"}
+    assert not found.suggestion
+
+
+def test_other_rows_tell_a_factor_that_is_in_doubt_beside_both():
+    found = without_the_derivative(1, lambda delta: 7 * np.full_like(delta, delta.mean()))
+    assert "(p - y).shape" in found.suggestion and "To tell the rest apart" in found.suggestion
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_no_other_batch_mends_nan(n):
+    net, X, y, _ = plain()
+    net.loss_and_gradient(X[:n], y[:n])
+    arrays = {name: a.copy() for name, a in net.gradient_arrays().items()}
+    arrays["0.weight"][0, 0] = np.nan
+    assert not bpcore.explain_gradients(net, X[:n], y[:n], arrays).suggestion
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_shape_that_is_all_that_is_wrong(dtype):
     net, X, y, (W1, *rest) = plain()

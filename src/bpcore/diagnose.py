@@ -35,6 +35,13 @@ _MOST_TOLD = 6
 _SIMPLE = 3.8  # from here on a wrong forward pass may be the simpler explanation
 _MOST_FORWARDS = 40  # for which mistakes at the loss are looked for, too
 _LARGE = 20_000  # parameters, from which other forward passes would take too long
+_TWINS = {
+    "sign": "sign",
+    "swapped": "sign",
+    "error_averaged": "error_averaged",
+    "target_broadcast": "error_averaged",
+}
+"""Mistakes of which other data need not tell one from the other."""
 _ROUNDING = {4: 1e-5, 8: 2e-14}  # some eighty roundings of a number near 1
 
 
@@ -336,20 +343,33 @@ def _derivative(net: "Network", step: Step) -> str:
     return DERIVATIVES.get(getattr(net.layers[step.layer], "kernel", ""), "")
 
 
+def _as_twins(account: Account) -> tuple[set[Any], set[str]]:
+    """What an account says, but for what other data need not tell apart."""
+    keys = {(_TWINS[m.code], m.layer) if m.code in _TWINS else m.key for m in account.mistakes}
+    return keys, set(account.unexplained)
+
+
 def _suggestion(problem: Problem, accounts: list[Account], arrays: dict[str, ArrayVerdict]) -> str:
     """What would tell the alternatives apart."""
     if not accounts:
         return ""
     n, k = problem.n_rows, problem.n_out
-    codes = [{m.code for m in account.mistakes} for account in accounts]
-    if len(codes) > 1 and all(c in ({"error_averaged"}, {"target_broadcast"}) for c in codes):
-        return "Numbers need not tell them apart; print (p - y).shape, which does."
-    if len(codes) > 1 and not all(c in ({"sign"}, {"swapped"}) for c in codes):
-        rows = next(r for r in (7, 11, 13) if r not in (n, k))
-        return (
-            f"To tell them apart, try {rows} random rows without zeros, and layers of different "
-            "widths."
+    first, *others = (_as_twins(account) for account in accounts)
+    told = {m.code for account in accounts for m in account.mistakes}
+    advice = []
+    if others and told >= {"error_averaged", "target_broadcast"}:
+        advice.append(
+            "An averaged error and broadcast targets may give the same numbers; print "
+            "(p - y).shape, which tells."
         )
+    if any(other != first for other in others):
+        rows = next(r for r in (7, 11, 13) if r not in (n, k))
+        start = "To tell the rest apart" if advice else "To tell them apart"
+        advice.append(
+            f"{start}, try {rows} random rows without zeros, and layers of different widths."
+        )
+    if advice:
+        return " ".join(advice)
     unknown = [name for name in accounts[0].unexplained if arrays[name].verdict != "not finite"]
     if unknown and n == 1:
         return "One row says little: try a batch of 7 random rows."
