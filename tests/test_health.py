@@ -279,6 +279,32 @@ def test_units_that_are_all_alike(hidden, start, rng):
     assert not warned(make(start).fit, X, y, epochs=2)  # it has hardly begun
 
 
+@pytest.mark.parametrize("p", [0.0, 0.5])
+@pytest.mark.parametrize("start", [0.0, 0.5])
+@pytest.mark.parametrize("hidden", [bpcore.Tanh, bpcore.Sigmoid])
+def test_dropout_tells_units_apart_that_are_alike(hidden, start, p, rng):
+    """Each unit is dropped in other rows; only zeros that meet zeros stay what they are."""
+    X = rng.standard_normal((64, 3))
+    y = np.sign(X[:, 0] * X[:, 1])
+    sizes = ((3, 4), (4, 1))
+    below, above = (bpcore.Dense(*n, weight_init=np.full(n, start)) for n in sizes)
+    net = bpcore.Network([below, hidden(), bpcore.Dropout(p), above], rng=0)
+    told = [f.category for f in net.health(X, y).findings] == [bpcore.StalledWarning]
+    net.fit(X, y, epochs=3, health=False)
+    weights = (below.weight.T, above.weight)
+    assert told == all(np.ptp(w, axis=0).max() < 1e-12 for w in weights)
+    assert told == (p == 0 or (start == 0 and hidden is bpcore.Tanh))
+
+
+def test_of_inputs_that_do_not_vary_no_units_are_judged():
+    """`fit` and `health` agree: such rows tell nothing of the units."""
+    X, y = np.ones((64, 3)), np.tile([0.0, 1.0], 32)
+    net = bpcore.mlp([3, 4, 1], hidden="tanh")
+    net.parameters[:] = 0
+    caught = warned(net.fit, X, y, epochs=20, optimizer=sgd(1e-3))
+    assert kinds(caught) == [] and net.health(X, y).ok
+
+
 def test_divergence_names_unscaled_inputs():
     X = np.column_stack([np.linspace(0, 1000, 20), np.linspace(0, 1, 20)])
     net = bpcore.mlp([2, 1], rng=0)

@@ -221,6 +221,18 @@ def test_other_packages_are_imported_where_they_belong():
     assert seen == LAZY
 
 
+def test_no_constant_is_said_twice():
+    """Numbers of the same name may differ in meaning from module to module; these do not."""
+    said = [
+        (module, node.targets[0].id.strip("_"))
+        for module in MODULES
+        for node in ast.parse((SOURCE / f"{module}.py").read_text("utf-8")).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    ]
+    for name in ("NAN", "NAMED", "FUSED"):
+        assert len([module for module, found in said if found == name]) == 1, name
+
+
 def test_import_is_light():
     """Importing bpcore may add 20 ms to NumPy's import; numpy.random alone takes ten."""
     code = (

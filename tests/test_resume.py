@@ -358,6 +358,35 @@ def test_gradients_that_a_callback_has_yet_to_see_are_kept(validated, monkeypatc
     assert {(False, False, told) for told in range(4)} <= places
 
 
+@pytest.mark.parametrize("place", ["alone", "before norms", "after norms"])
+def test_a_checkpoint_holds_gradients_for_others_only(place, tmp_path):
+    """Those with a state that are told after it: a resumed fit starts where the epoch has ended."""
+    net, data, keywords = build({}, epochs=4)
+    files = []
+
+    class Kept(bpcore.Checkpoint):
+        def on_epoch_end(self, net, epoch, logs):
+            super().on_epoch_end(net, epoch, logs)
+            shutil.copy(self.path, tmp_path / str(len(files)))
+            files.append(tmp_path / str(len(files)))
+
+    checkpoint, norms = Kept(tmp_path / "model"), bpcore.GradientNorms()
+    callbacks = {
+        "alone": [checkpoint],
+        "before norms": [checkpoint.on_epoch_end, norms],  # as a `Checkpoint` it would come last
+        "after norms": [norms, checkpoint],
+    }[place]
+    history = net.fit(*data, **copy.deepcopy(keywords), callbacks=callbacks)
+    nets = [bpcore.load(file) for file in files]
+    found = ["gradients" in parts._interrupted.arrays for parts in nets]
+    assert found == [*[place == "before norms"] * 3, True]  # the last are what the fit leaves
+    del keywords["optimizer"]
+    for parts in nets:
+        got = parts.fit(*data, **keywords, callbacks=callbacks, resume=True)
+        assert records(got) == records(history)
+        assert parts.gradients.tobytes() == net.gradients.tobytes()
+
+
 def test_a_checkpoint_holds_what_callbacks_recorded_before_it(tmp_path):
     """Of the epoch at whose end it is made too, should the process end there."""
     net, data, keywords = build({}, epochs=5)

@@ -284,9 +284,17 @@ class Run:
         return Unfinished(settings, position, self.callback_states(), arrays)
 
     def gradients_are_wanted(self) -> bool:
-        """Whether a callback has yet to see those of the last step, or they are the fit's last."""
+        """Whether a callback has yet to see those of the last step, or they are the fit's last.
+
+        Of an epoch whose round has begun, only callbacks with a state hear again. A `Checkpoint`
+        has none, so what it saves need not hold them for itself.
+        """
         epoch = self.fit.epoch
-        return epoch == self.rates.size or any(told < epoch for told in self.told)
+        heard = [
+            told if has_state(watcher) else self.rounds
+            for watcher, told in zip(self.watchers, self.told, strict=False)  # none before `begin`
+        ]
+        return epoch == self.rates.size or any(told < epoch for told in heard)
 
     def optimizer_text(self) -> str:
         """How the optimiser was given; callbacks may have changed its learning rate since."""

@@ -15,6 +15,7 @@ from bpcore.errors import (
     UnscaledInputWarning,
 )
 from bpcore.healthfigures import (
+    NAN,
     Rows,
     as_numbers,
     dead,
@@ -25,8 +26,8 @@ from bpcore.healthfigures import (
     update_ratios,
     values_of,
 )
-from bpcore.healthreport import Finding, HealthReport, InputHealth, LayerHealth
-from bpcore.layers import Dense, Dropout
+from bpcore.healthreport import NAMED, Finding, HealthReport, InputHealth, LayerHealth
+from bpcore.layers import Dense, Dropout, Layer
 
 if TYPE_CHECKING:
     from bpcore.network import Network
@@ -44,8 +45,6 @@ LEARNT_WITH_DEAD, LEARNT_WITH_SATURATED, LEARNT_WITH_ALIKE = 0.5, 0.75, 0.5
 """No warning of units if the loss is below this share of what the best constant answer has."""
 
 _LOWER_END = {"sigmoid": 0.0, "tanh": -1.0, "softmax": 0.0}
-_NAN = float("nan")
-_NAMED = 4  # layers in one message
 
 
 def report(net: "Network", rows: Rows) -> HealthReport:
@@ -68,18 +67,18 @@ def report(net: "Network", rows: Rows) -> HealthReport:
                 _share(saturated(layer, x, y)),
                 float(y.mean(dtype=float)),
                 float(y.std(dtype=float)),
-                _NAN if slope is None else float(slope.std(dtype=float)),
-                ratios.get(name, _NAN),
+                NAN if slope is None else float(slope.std(dtype=float)),
+                ratios.get(name, NAN),
             )
     inputs = InputHealth(rows.X)
-    ratio = _NAN if rows.y is None else loss_ratio(net, values, rows)
+    ratio = NAN if rows.y is None else loss_ratio(net, values, rows)
     findings = [*judge_inputs(inputs), *judge_units(net, values, rows, inputs)]
-    findings = findings or judge_likeness(net, values, rows)
+    findings = findings or judge_likeness(net, values, rows, inputs)
     return HealthReport(layers, inputs, len(rows.X), ratio, findings)
 
 
 def _share(mask: np.ndarray | None) -> float:
-    return _NAN if mask is None else float(mask.mean())
+    return NAN if mask is None else float(mask.mean())
 
 
 def judge_inputs(inputs: InputHealth) -> list[Finding]:
@@ -129,23 +128,22 @@ def judge_units(
     return findings
 
 
-def judge_likeness(net: "Network", values: list[np.ndarray], rows: Rows) -> list[Finding]:
+def judge_likeness(
+    net: "Network", values: list[np.ndarray], rows: Rows, inputs: InputHealth
+) -> list[Finding]:
     """Say which layers' units are all the same, as after a start from zeros, and so stay the same.
 
     It takes equal weights on both sides: else their gradients differ, and they soon do. So they do
     where dropout lies between, which drops some of them and not others.
     """
-    layers = net.layers
-    places = [i for i, layer in enumerate(layers) if isinstance(layer, Dense)]
+    if not inputs.vary:
+        return []
+    dense = [i for i, layer in enumerate(net.layers) if isinstance(layer, Dense)]
     alike = [
         f"100% of the units of layer {net.names[i]} (Dense)"
-        for i, j in itertools.pairwise(places)
-        for layer, above in [(layers[i], layers[j])]
-        if layer.n_out > 1
-        and not any(isinstance(between, Dropout) and between.p for between in layers[i:j])
-        and _equal(layer.weight.T)
-        and (not layer.has_bias or _equal(layer.bias))
-        and _equal(above.weight)
+        for i, above in itertools.pairwise(dense)
+        if _are_alike(net.layers[i], net.layers[above])
+        and not _will_differ(net.layers[i:above], net.layers[above], values[above])
     ]
     if not alike or not (rows.y is None or loss_ratio(net, values, rows) > LEARNT_WITH_ALIKE):
         return []
@@ -155,6 +153,25 @@ def judge_likeness(net: "Network", values: list[np.ndarray], rows: Rows) -> list
         "weight_init='auto'"
     )
     return [Finding(StalledWarning, text)]
+
+
+def _are_alike(layer: Dense, above: Dense) -> bool:
+    """Whether the units of a layer have equal weights, before them and behind."""
+    return (
+        layer.n_out > 1
+        and _equal(layer.weight.T)
+        and (not layer.has_bias or _equal(layer.bias))
+        and _equal(above.weight)
+    )
+
+
+def _will_differ(below: list[Layer], above: Dense, x: np.ndarray) -> bool:
+    """Whether dropout between two layers tells units that are alike apart.
+
+    It cannot where it drops zeros that meet zeros: no gradient reaches the weights on either side.
+    """
+    drops = any(isinstance(layer, Dropout) and layer.p > 0 for layer in below)
+    return drops and bool(x.any() or above.weight.any())
 
 
 def _equal(units: np.ndarray) -> bool:
@@ -217,5 +234,5 @@ def _saturation_text(layers: list[str], inputs: InputHealth) -> str:
 
 
 def _list(layers: list[str]) -> str:
-    shown = "; ".join(layers[:_NAMED])
-    return shown + (f"; and {len(layers) - _NAMED} more layers" if len(layers) > _NAMED else "")
+    shown = "; ".join(layers[:NAMED])
+    return shown + (f"; and {len(layers) - NAMED} more layers" if len(layers) > NAMED else "")

@@ -11,6 +11,7 @@ import numpy as np
 
 from bpcore import _core
 from bpcore.layers import Dense, Dropout, LeakyReLU, Softmax
+from bpcore.losses import FUSED
 from bpcore.optimizers import SGD
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ DEAD_SLOPE = 1e-3
 """A rectifier, or its smooth kin, is dead where no row's slope is above this."""
 
 _STEEPEST = {"sigmoid": 0.25, "tanh": 1.0, "softmax": 0.25}
-_FUSED = {("sigmoid", "bce"), ("softmax", "cross_entropy")}
-_NAN = float("nan")
+NAN = float("nan")
 
 
 class Rows(NamedTuple):
@@ -88,7 +88,7 @@ def dead(layer: "Layer", x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
 def is_fused(net: "Network") -> bool:
     """Whether the loss is computed from what goes into the last layer."""
     last = net.layers[-1]
-    return hasattr(last, "kernel") and (last.name, net.loss.kernel) in _FUSED
+    return hasattr(last, "kernel") and (last.name, net.loss.kernel) in FUSED
 
 
 def loss_of(net: "Network", values: list[np.ndarray], rows: Rows) -> float:
@@ -124,7 +124,7 @@ def loss_ratio(net: "Network", values: list[np.ndarray], rows: Rows) -> float:
             floor = _core.loss_evaluate(kernel, 0.0, "mean", target, target, rows.weight, None)
         spread = np.ptp(target, axis=0).max() > 1e-9 * np.abs(target).max()
         if not (spread and best > floor):
-            return _NAN
+            return NAN
         return (loss_of(net, values, rows) - floor) / (best - floor)
 
 
@@ -186,6 +186,6 @@ def update_ratios(net: "Network", gradient: np.ndarray) -> dict[str, float]:
             weight = layer.weight.ravel()
             size = np.linalg.norm(weight.astype(float))
             change = np.linalg.norm(step[start : start + weight.size].astype(float))
-            ratios[name] = float(change / size) if size else _NAN
+            ratios[name] = float(change / size) if size else NAN
             start += layer.n_parameters
     return ratios

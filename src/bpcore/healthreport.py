@@ -16,7 +16,8 @@ SMALL_SCALE = 0.01
 LARGE_OFFSET = 20.0
 """... or its mean is more than this many standard deviations from 0, and values are above 2."""
 
-_NAMED = 4  # columns in one message
+NAMED = 4
+"""Columns, or layers, that one message names; of the others it gives the number."""
 
 
 class LayerHealth(NamedTuple):
@@ -83,9 +84,9 @@ class InputHealth:
         columns = self.unscaled[np.argsort(-self.peak[self.unscaled], kind="stable")]
         shown = ", ".join(
             f"column {c} (mean {self.mean[c]:.3g}, standard deviation {self.std[c]:.3g})"
-            for c in sorted(columns[:_NAMED])
+            for c in sorted(columns[:NAMED])
         )
-        return shown + (f", and {len(columns) - _NAMED} more" if len(columns) > _NAMED else "")
+        return shown + (f", and {len(columns) - NAMED} more" if len(columns) > NAMED else "")
 
 
 class HealthReport:

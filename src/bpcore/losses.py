@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 REDUCTIONS = ("mean", "sum", "sample_mean")
+FUSED = {("sigmoid", "bce"), ("softmax", "cross_entropy")}
+"""Last activations and losses that a network computes as one, from what goes into the former."""
 
 
 class Loss(Configured):

@@ -12,6 +12,7 @@ import numpy as np
 
 from bpcore import _core
 from bpcore.layers import Dense, Dropout, Layer, Softmax
+from bpcore.losses import FUSED
 
 if TYPE_CHECKING:
     from bpcore.network import Network
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _STEP = 1e-5
 _CANCELLING = ("elu", "softplus", "gelu", "gelu_tanh", "silu")
 """Activations whose tail many write as a difference of numbers near 1."""
-FUSED = {("sigmoid", "bce"), ("softmax", "cross_entropy")}
 PER_ROW = ("cross_entropy", "cross_entropy_logits")  # one number a row: not averaged over outputs
 
 

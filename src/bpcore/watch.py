@@ -75,8 +75,8 @@ class Watch:
         least = 0.0 if begun else health.MOST_AT_FIRST
         values = healthfigures.values_of(self.net, self.rows.X)
         findings = self._surely(values, least)
-        if begun and self.inputs.vary and not findings:
-            findings = health.judge_likeness(self.net, values, self.rows)
+        if begun and not findings:
+            findings = health.judge_likeness(self.net, values, self.rows, self.inputs)
         if self.inputs.vary and not findings and not len(self.inputs.unscaled):
             findings = _judge_progress(self.net, values, self.rows, losses, rate)
         self.spent += time.perf_counter() - start
