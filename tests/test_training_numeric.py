@@ -46,6 +46,11 @@ CASES = {
     "rprop": {"optimizer": "rprop", "batch_size": None},
     "one row": {"batch_size": 1, "rate": 0.01},
     "one row, sigmoid": {"batch_size": 1, "rate": 0.01, "head": cases.Head(("sigmoid",), "mse")},
+    "one row, classes": {
+        "batch_size": 1,
+        "rate": 0.01,
+        "head": cases.Head((), "cross_entropy_logits"),
+    },
     "half": {"batch_size": 25},
     "all but one": {"batch_size": N - 1},
     "all by number": {"batch_size": N},
