@@ -309,6 +309,10 @@ typedef struct bp_kernels {
     /* *value = loss with penalty. With gradients != NULL also its derivative, and with dx != NULL [n][n_in] that by the inputs. */
     bp_status (*loss_and_gradient)(const bp_plan *plan, bp_workspace *workspace, double *value, void *gradients, void *dx,
                                    const void *parameters, const bp_dataset *data, int training, uint64_t dropout_key);
+    /* by_inputs[n][n_out][n_in] and by_parameters[n][n_out][n_parameters]: the derivatives of each output for each row of x;
+     * inference, without loss and penalty. Either may be NULL. Needs a training workspace, of any number of rows. */
+    bp_status (*jacobians)(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, void *by_parameters,
+                           const void *parameters, const bp_array *x);
     /* See bp_fit. */
     bp_status (*train)(const bp_plan *plan, bp_workspace *workspace, bp_fit *fit);
     void (*multiply)(const bp_product *product);

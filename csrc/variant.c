@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/jacobian.h"
 #include "kernels/training.h"
 
 typedef void (*function_fn)(real *, const real *, int64_t);
@@ -145,6 +146,12 @@ static bp_status loss_and_gradient_entry(const bp_plan *plan, bp_workspace *work
     return loss_and_gradient(plan, workspace, value, gradients, dx, parameters, data, training, dropout_key);
 }
 
+static bp_status jacobians_entry(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, void *by_parameters,
+                                 const void *parameters, const bp_array *x)
+{
+    return jacobians(plan, workspace, by_inputs, by_parameters, parameters, x);
+}
+
 const bp_kernels BP_TABLE = {
     .function = function_entry,
     .activation_forward = activation_forward_entry,
@@ -160,6 +167,7 @@ const bp_kernels BP_TABLE = {
     .forward = forward_entry,
     .backward = backward_entry,
     .loss_and_gradient = loss_and_gradient_entry,
+    .jacobians = jacobians_entry,
     .train = train,
     .multiply = multiply_entry,
 };

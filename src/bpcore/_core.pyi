@@ -109,6 +109,13 @@ class Plan:
         training: bool,
         dropout_key: int,
     ) -> float: ...
+    def jacobians(
+        self,
+        parameters: NDArray[Any],
+        x: NDArray[Any],
+        by_inputs: NDArray[Any] | None,
+        by_parameters: NDArray[Any] | None,
+    ) -> None: ...
 
 @final
 class Fit:

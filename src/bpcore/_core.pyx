@@ -486,6 +486,7 @@ cdef class Plan:
     cdef Workspace spare  # for inference, not in use; nor are those in `idle`, which only several threads need
     cdef list idle
     cdef Workspace training
+    cdef Workspace for_jacobians  # not in use
     cdef Workspace tape
     cdef int64_t tape_rows
 
@@ -665,6 +666,29 @@ cdef class Plan:
                 self.plan, w.workspace, &value, g, input_gradient, p, &data, training, dropout_key)
         check(status)
         return value
+
+    def jacobians(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray by_inputs,
+                  cnp.ndarray by_parameters):
+        """Fill `by_inputs` (n, n_out, n_in) and `by_parameters` (n, n_out, n_parameters); either may be None."""
+        cdef bp_array described
+        cdef bp_status status
+        cdef void *p = self.flat(parameters)
+        describe(&described, x, -1, bp_plan_n_in(self.plan))
+        if described.dtype == BP_INT64:
+            raise TypeError("expected floats")
+        cdef int64_t n = described.n_rows, n_rows = max(1, min(n, bp_plan_block_rows(self.plan)))
+        cdef int64_t values = n * bp_plan_n_out(self.plan)
+        cdef void *inputs = data_of(by_inputs, self.dtype, values * bp_plan_n_in(self.plan), True)
+        cdef void *slopes = data_of(by_parameters, self.dtype, values * bp_plan_n_parameters(self.plan), True)
+        cdef int n_parts = bp_plan_parts(self.plan, n)
+        cdef Workspace w = self.for_jacobians
+        self.for_jacobians = None
+        if w is None or not w.serves(n_rows, n_parts):
+            w = Workspace(self, n_rows, True, n_parts)
+        with nogil:
+            status = bp_kernels_for(self.dtype).jacobians(self.plan, w.workspace, inputs, slopes, p, &described)
+        self.for_jacobians = w
+        check(status)
 
 
 cdef int fill_layer(bp_layer_spec *spec, tuple layer) except -1:

@@ -1,12 +1,13 @@
 """What a network computes: predictions, single passes, losses and gradients."""
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bpcore import _core
-from bpcore.checks import as_array, as_matrix, as_sample_weight
+from bpcore.checks import as_array, as_matrix, as_sample_weight, check_memory
 from bpcore.errors import ShapeError
 from bpcore.layers import Dropout, Layer
 from bpcore.losses import Loss
@@ -94,6 +95,57 @@ class Passes:
         if not (out.flags.carray and out.dtype.isnative):
             raise ValueError("out must be C-contiguous, aligned and writeable")
         return X.copy() if _core.may_overlap(X, out) else X
+
+    def input_jacobian(self, X: "ArrayLike") -> np.ndarray:
+        """Return the derivative of every output by every input, for each row on its own.
+
+        Layers that act in training only (`Dropout`) do not act. The parameters stay, and so does
+        what `forward` kept.
+
+        Parameters
+        ----------
+        X : array_like of shape (n, n_in)
+            Rows are samples; n may be 0.
+
+        Returns
+        -------
+        ndarray of shape (n, n_out, n_in)
+            Element ``[r, j, i]`` is the derivative of output j by input i at row r, of the
+            network's dtype. At a kink it is the derivative that `backward` takes. It does not depend on the
+            other rows.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ValueError
+            `X` has the wrong shape or dtype.
+        MemoryError
+            The result would not fit this machine; nothing has been allocated.
+
+        Notes
+        -----
+        One forward pass, and a backward pass for each output [1]_.
+
+        References
+        ----------
+        .. [1] C. M. Bishop, "Neural networks for pattern recognition", Oxford University Press,
+           1995, section 4.9.
+
+        Examples
+        --------
+        >>> import bpcore
+        >>> net = bpcore.Network(
+        ...     [bpcore.Dense(2, 2, weight_init=[[1.0, 2.0], [3.0, -4.0]]), bpcore.ReLU()]
+        ... )
+        >>> net.input_jacobian([[1.0, 1.0]])
+        array([[[1., 3.],
+                [0., 0.]]])
+        """
+        X = self._inputs(X)
+        shape = (X.shape[0], self.n_out, self.n_in)
+        check_memory(math.prod(shape) * self.dtype.itemsize, f"a Jacobian of shape {shape}")
+        jacobian = np.empty(shape, self.dtype)
+        self._plan.jacobians(self._parameters, X, jacobian, None)
+        return jacobian
 
     # ---- one pass at a time --------------------------------------------------------------------
 
