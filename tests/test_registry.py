@@ -33,6 +33,7 @@ GROUPS = [
     {"_core", "arguments", "checks", "configured", "threads"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
+    {"least_squares"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
     | {"history", "callbacks"}
     | {"unfinished", "health", "healthfigures", "healthreport", "watch"},

@@ -34,6 +34,7 @@ from bpcore.layers import (
     Softplus,
     Tanh,
 )
+from bpcore.least_squares import LevenbergMarquardt
 from bpcore.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
@@ -79,6 +80,7 @@ __all__ = [
     "Huber",
     "Identity",
     "LeakyReLU",
+    "LevenbergMarquardt",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Mistake",

@@ -254,8 +254,9 @@ def _slot_shapes(network: dict, parameters: Shapes) -> Shapes:
     if network["optimizer"] is None:
         return {}
     size = sum(math.prod(shape) for shape in parameters.values())
-    names = optimizers.from_config(network["optimizer"]).slot_names
-    return {f"optimizer.{name}": (size,) for name in names}
+    optimizer = optimizers.from_config(network["optimizer"])
+    shape = optimizer.slot_shape(size)
+    return {f"optimizer.{name}": shape for name in optimizer.slot_names}
 
 
 def _check_generator(state: dict) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore import _core, optimizers, schedules
+from bpcore import optimizers, schedules
 from bpcore.callbacks import EarlyStopping
 from bpcore.errors import DivergenceError
 from bpcore.history import History
@@ -57,16 +57,14 @@ class Run:
         self.validation_losses = None if validation is None else np.empty(epochs)
         self.order = np.empty(n, np.int64) if shuffled else None
         self.extra: dict[str, list[Any]] = {}
-        self.fit = _core.Fit(
-            net._plan,
+        self.fit = optimizer.begin_fit(
+            net,
             data=data,
             validation=validation,
             parameters=net.parameters,
             gradients=net.gradients,
             generator=net.rng,
-            optimizer=optimizer.kernel,
             slots=self.state.slots,
-            hyper=optimizer.hyper,
             n_steps=self.state.step,
             gradient_clip=clip,
             sampling=sampling,

@@ -139,9 +139,10 @@ class Network(Passes, Copies):
             value = optimizers.get(value)
         super().__setattr__(name, value)
 
-    def _make_plan(self) -> _core.Plan:
+    def _make_plan(self, dtype: str | None = None) -> _core.Plan:
         loss = (self.loss.kernel, self.loss.parameter, self.loss.reduction, self.l2, self.l1)
-        return _core.Plan(self.dtype.name, self.n_in, [spec(layer) for layer in self.layers], loss)
+        layers = [spec(layer) for layer in self.layers]
+        return _core.Plan(dtype or self.dtype.name, self.n_in, layers, loss)
 
     def _bind(self) -> None:
         """Make the layers' arrays views of the flat ones."""

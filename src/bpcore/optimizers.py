@@ -56,6 +56,8 @@ class Optimizer(Configured):
     name: ClassVar[str]
     slot_names: tuple[str, ...] = ()
     """The names of the arrays of state."""
+    takes_all_rows: ClassVar[bool] = False
+    """Whether each step is one of all rows."""
 
     def __init__(self, *, learning_rate: LearningRate = 0.01) -> None:
         self.learning_rate = schedules.check(learning_rate)
@@ -154,8 +156,9 @@ class Optimizer(Configured):
             name, expected = type(self).__name__, len(self.slot_names)
             raise ShapeError(f"{name} has {expected} arrays of state, got {len(slots)}")
         for name, slot in zip(self.slot_names, slots, strict=True):
-            if slot.shape != parameters.shape:
-                raise ShapeError(f"{name} has shape {slot.shape}, expected {parameters.shape}")
+            expected_shape = self.slot_shape(parameters.size)
+            if slot.shape != expected_shape:
+                raise ShapeError(f"{name} has shape {slot.shape}, expected {expected_shape}")
         copies = tuple(np.array(slot, parameters.dtype, order="C") for slot in slots)
         self._states[net] = OptimizerState(copies, step, epoch)
 
@@ -163,11 +166,24 @@ class Optimizer(Configured):
         """Forget a network, so that the next step is the first."""
         self._states.pop(net, None)
 
+    def slot_shape(self, n_parameters: int) -> tuple[int, ...]:
+        """Return the shape of each array of state: that of a network's parameters."""
+        return (n_parameters,)
+
     def initial_slots(
         self, n: int, dtype: np.dtype, learning_rate: float
     ) -> tuple[np.ndarray, ...]:
-        """Return the state before the first step: an array of shape (n,) for each slot."""
-        return tuple(np.zeros(n, dtype) for _ in self.slot_names)
+        """Return the state before the first step: an array of `slot_shape` for each slot."""
+        return tuple(np.zeros(self.slot_shape(n), dtype) for _ in self.slot_names)
+
+    def check_fit(
+        self, net: "Network", n: int, batch_size: int, sampling: str, gradient_clip: float
+    ) -> None:
+        """Raise ValueError where this optimiser cannot train a network in this way on n rows."""
+
+    def begin_fit(self, net: "Network", **arguments: Any) -> _core.Fit:
+        """Return the fit that a run drives; see `_core.Fit` for the arguments."""
+        return _core.Fit(net._plan, optimizer=self.kernel, hyper=self.hyper, **arguments)
 
     def config(self) -> dict[str, Any]:
         """Return a dict that JSON can hold: the type's name and its arguments.
@@ -450,6 +466,10 @@ class Rprop(Optimizer):
     def hyper(self) -> tuple[float, float, float, float]:
         """Both etas and both step sizes."""
         return (*self.etas, *self.step_sizes)
+
+    def slot_shape(self, n_parameters: int) -> tuple[int, ...]:
+        """Return the shape of each array of state: that of a network's parameters."""
+        return (n_parameters,)
 
     def initial_slots(
         self, n: int, dtype: np.dtype, learning_rate: float

@@ -111,8 +111,8 @@ class Passes:
         -------
         ndarray of shape (n, n_out, n_in)
             Element ``[r, j, i]`` is the derivative of output j by input i at row r, of the
-            network's dtype. At a kink it is the derivative that `backward` takes. It does not depend on the
-            other rows.
+            network's dtype. At a kink it is the derivative that `backward` takes. No row depends
+            on the others.
 
         Raises
         ------

@@ -66,7 +66,8 @@ def fit(
     epochs : int
         An epoch goes through all rows once; 0 does nothing.
     batch_size : int or None
-        Rows a step; None, or more than there are, is all rows. The last batch may be short.
+        Rows a step; None, or more than there are, is all rows. The last batch may be short. With
+        `LevenbergMarquardt` all rows are the default.
     optimizer : str, Optimizer or None
         None: the one that the network has, state and all, else ``SGD()``. An optimiser that has
         served this network before continues, its schedule too; a name or a new object starts
@@ -157,8 +158,9 @@ def fit(
     clip = 0.0 if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
     data = _checked(net, X, y, sample_weight, "")
     n = data[0].shape[0]
+    optimizer = _optimizer(net, optimizer, earlier)
     if batch_size is BATCH_SIZE:
-        batch_size = 32
+        batch_size = n if optimizer.takes_all_rows else 32
     else:
         batch_size = n if batch_size is None else whole(batch_size, "batch_size", 1)
     watchers = _callbacks(callbacks, early_stopping)
@@ -169,8 +171,8 @@ def fit(
     if validation_fraction is not FRACTION:
         share = fraction(validation_fraction, "validation_fraction")
     held_out = _held_out(n, share)
-    optimizer = _optimizer(net, optimizer, earlier)
     batch_size = min(batch_size, n - held_out)
+    optimizer.check_fit(net, n - held_out, batch_size, sampling, clip)
     if earlier is not None:
         others = None if validation is None else validation[0].shape[0]
         now = (batch_size, sampling, clip, share)
