@@ -309,10 +309,16 @@ typedef struct bp_kernels {
     /* *value = loss with penalty. With gradients != NULL also its derivative, and with dx != NULL [n][n_in] that by the inputs. */
     bp_status (*loss_and_gradient)(const bp_plan *plan, bp_workspace *workspace, double *value, void *gradients, void *dx,
                                    const void *parameters, const bp_dataset *data, int training, uint64_t dropout_key);
-    /* by_inputs[n][n_out][n_in] and by_parameters[n][n_out][n_parameters]: the derivatives of each output for each row of x;
-     * inference, without loss and penalty. Either may be NULL. Needs a training workspace, of any number of rows. */
-    bp_status (*jacobians)(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, void *by_parameters,
-                           const void *parameters, const bp_array *x);
+    /* by_inputs[n][n_out][n_in]: the derivative of each output by each input, for each row of x; inference. Needs a training
+     * workspace, of any number of rows. */
+    bp_status (*input_jacobian)(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, const void *parameters,
+                                const bp_array *x);
+    /* With J the derivatives of a row's outputs by the parameters, e the outputs minus their targets and w the row's weight, the
+     * sums over rows of w J^T J, matrix[n_parameters][n_parameters], and of w J^T e, gradient[n_parameters]; inference, without
+     * the loss's scale and the penalty. jacobian has room for rows * n_out * n_parameters reals, and rows is a multiple of 16.
+     * Needs a training workspace, of any number of rows, and a plan whose loss is not fused with its last activation. */
+    bp_status (*gauss_newton)(const bp_plan *plan, bp_workspace *workspace, void *matrix, void *gradient, void *jacobian,
+                              int64_t rows, const void *parameters, const bp_dataset *data);
     /* See bp_fit. */
     bp_status (*train)(const bp_plan *plan, bp_workspace *workspace, bp_fit *fit);
     void (*multiply)(const bp_product *product);

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/jacobian.h"
+#include "kernels/curvature.h"
 #include "kernels/training.h"
 
 typedef void (*function_fn)(real *, const real *, int64_t);
@@ -146,10 +146,16 @@ static bp_status loss_and_gradient_entry(const bp_plan *plan, bp_workspace *work
     return loss_and_gradient(plan, workspace, value, gradients, dx, parameters, data, training, dropout_key);
 }
 
-static bp_status jacobians_entry(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, void *by_parameters,
-                                 const void *parameters, const bp_array *x)
+static bp_status input_jacobian_entry(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, const void *parameters,
+                                      const bp_array *x)
 {
-    return jacobians(plan, workspace, by_inputs, by_parameters, parameters, x);
+    return input_jacobian(plan, workspace, by_inputs, parameters, x);
+}
+
+static bp_status gauss_newton_entry(const bp_plan *plan, bp_workspace *workspace, void *matrix, void *gradient, void *jacobian,
+                                    int64_t rows, const void *parameters, const bp_dataset *data)
+{
+    return gauss_newton(plan, workspace, matrix, gradient, jacobian, rows, parameters, data);
 }
 
 const bp_kernels BP_TABLE = {
@@ -167,7 +173,8 @@ const bp_kernels BP_TABLE = {
     .forward = forward_entry,
     .backward = backward_entry,
     .loss_and_gradient = loss_and_gradient_entry,
-    .jacobians = jacobians_entry,
+    .input_jacobian = input_jacobian_entry,
+    .gauss_newton = gauss_newton_entry,
     .train = train,
     .multiply = multiply_entry,
 };

@@ -304,6 +304,27 @@ static void forward_columns(const columns *c)
     }
 }
 
+/* From the gradient in c->delta at the output of a layer to that at its input, there too. */
+static void descend_columns(columns *c, int64_t index)
+{
+    const bp_layer *layer = &c->pass->plan->layers[index];
+    const real *out = output_columns(c, index);
+    const int64_t size = layer->n_out * c->stride;
+    if (layer->kind == BP_LAYER_ACTIVATION) {
+        activation_backwards[layer->activation](c->delta, c->delta, input_columns(c, index), out, size, (real)layer->parameter);
+    } else if (layer->kind == BP_LAYER_DROPOUT) {
+        for (int64_t e = 0; c->pass->training && e < size; e++) c->delta[e] *= out[size + e];
+    } else {
+        const column_product p = {
+            c->other,     NULL,     c->pass->parameters + layer->weight_at, layer->n_out, 1, c->delta, layer->n_in,
+            layer->n_out, c->stride};
+        column_multiply(&p);
+        real *swapped = c->delta;
+        c->delta = c->other;
+        c->other = swapped;
+    }
+}
+
 /* From the gradient in c->delta at the output of the last layer; it ends at the input of the first if that is wanted, and is then in
  * c->delta again. */
 static void backward_columns(columns *c, real *gradients, int is_first, int input_gradient)
@@ -312,26 +333,13 @@ static void backward_columns(columns *c, real *gradients, int is_first, int inpu
     const int64_t lowest = input_gradient ? 0 : plan->first_dense;
     for (int64_t i = plan->loss_layers - 1; i >= lowest; i--) {
         const bp_layer *layer = &plan->layers[i];
-        const real *in = input_columns(c, i), *out = output_columns(c, i);
-        const int64_t size = layer->n_out * c->stride;
-        if (layer->kind == BP_LAYER_ACTIVATION) {
-            activation_backwards[layer->activation](c->delta, c->delta, in, out, size, (real)layer->parameter);
-            continue;
+        if (layer->kind == BP_LAYER_DENSE) {
+            const real *in = input_columns(c, i);
+            column_outer(gradients + layer->weight_at, layer->n_in, layer->n_out, in, c->delta, c->stride, is_first);
+            if (layer->has_bias) column_sums(gradients + layer->bias_at, c->delta, layer->n_out, c->stride, is_first);
+            if (i == lowest && !input_gradient) return;
         }
-        if (layer->kind == BP_LAYER_DROPOUT) {
-            for (int64_t e = 0; c->pass->training && e < size; e++) c->delta[e] *= out[size + e];
-            continue;
-        }
-        column_outer(gradients + layer->weight_at, layer->n_in, layer->n_out, in, c->delta, c->stride, is_first);
-        if (layer->has_bias) column_sums(gradients + layer->bias_at, c->delta, layer->n_out, c->stride, is_first);
-        if (i == lowest && !input_gradient) return;
-        const column_product p = {
-            c->other,     NULL,     c->pass->parameters + layer->weight_at, layer->n_out, 1, c->delta, layer->n_in,
-            layer->n_out, c->stride};
-        column_multiply(&p);
-        real *swapped = c->delta;
-        c->delta = c->other;
-        c->other = swapped;
+        descend_columns(c, i);
     }
 }
 

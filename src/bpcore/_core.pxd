@@ -182,8 +182,10 @@ cdef extern from "bpcore.h" nogil:
         bp_status (*loss_and_gradient)(const bp_plan *plan, bp_workspace *workspace, double *value, void *gradients, void *dx,
                                        const void *parameters, const bp_dataset *data, int training,
                                        uint64_t dropout_key) noexcept nogil
-        bp_status (*jacobians)(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, void *by_parameters,
-                               const void *parameters, const bp_array *x) noexcept nogil
+        bp_status (*input_jacobian)(const bp_plan *plan, bp_workspace *workspace, void *by_inputs, const void *parameters,
+                                    const bp_array *x) noexcept nogil
+        bp_status (*gauss_newton)(const bp_plan *plan, bp_workspace *workspace, void *matrix, void *gradient, void *jacobian,
+                                  int64_t rows, const void *parameters, const bp_dataset *data) noexcept nogil
         bp_status (*train)(const bp_plan *plan, bp_workspace *workspace, bp_fit *fit) noexcept nogil
 
     bp_level bp_level_in_use()

@@ -109,12 +109,18 @@ class Plan:
         training: bool,
         dropout_key: int,
     ) -> float: ...
-    def jacobians(
+    def input_jacobian(
+        self, parameters: NDArray[Any], x: NDArray[Any], by_inputs: NDArray[Any]
+    ) -> None: ...
+    def gauss_newton(
         self,
         parameters: NDArray[Any],
         x: NDArray[Any],
-        by_inputs: NDArray[Any] | None,
-        by_parameters: NDArray[Any] | None,
+        target: NDArray[Any],
+        weight: NDArray[Any] | None,
+        matrix: NDArray[Any],
+        gradient: NDArray[Any],
+        jacobian: NDArray[Any],
     ) -> None: ...
 
 @final

@@ -486,7 +486,7 @@ cdef class Plan:
     cdef Workspace spare  # for inference, not in use; nor are those in `idle`, which only several threads need
     cdef list idle
     cdef Workspace training
-    cdef Workspace for_jacobians  # not in use
+    cdef Workspace differentiating  # for derivatives, not in use
     cdef Workspace tape
     cdef int64_t tape_rows
 
@@ -667,28 +667,55 @@ cdef class Plan:
         check(status)
         return value
 
-    def jacobians(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray by_inputs,
-                  cnp.ndarray by_parameters):
-        """Fill `by_inputs` (n, n_out, n_in) and `by_parameters` (n, n_out, n_parameters); either may be None."""
+    def input_jacobian(self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray by_inputs not None):
+        """Fill `by_inputs` (n, n_out, n_in) with the derivatives of the outputs for `x` (n, n_in), of any layout."""
         cdef bp_array described
         cdef bp_status status
         cdef void *p = self.flat(parameters)
         describe(&described, x, -1, bp_plan_n_in(self.plan))
         if described.dtype == BP_INT64:
             raise TypeError("expected floats")
-        cdef int64_t n = described.n_rows, n_rows = max(1, min(n, bp_plan_block_rows(self.plan)))
-        cdef int64_t values = n * bp_plan_n_out(self.plan)
-        cdef void *inputs = data_of(by_inputs, self.dtype, values * bp_plan_n_in(self.plan), True)
-        cdef void *slopes = data_of(by_parameters, self.dtype, values * bp_plan_n_parameters(self.plan), True)
-        cdef int n_parts = bp_plan_parts(self.plan, n)
-        cdef Workspace w = self.for_jacobians
-        self.for_jacobians = None
-        if w is None or not w.serves(n_rows, n_parts):
-            w = Workspace(self, n_rows, True, n_parts)
+        cdef int64_t n = described.n_rows
+        cdef void *slopes = data_of(by_inputs, self.dtype, n * bp_plan_n_out(self.plan) * bp_plan_n_in(self.plan), True)
+        cdef Workspace w = self.borrow_differentiating(n)
         with nogil:
-            status = bp_kernels_for(self.dtype).jacobians(self.plan, w.workspace, inputs, slopes, p, &described)
-        self.for_jacobians = w
+            status = bp_kernels_for(self.dtype).input_jacobian(self.plan, w.workspace, slopes, p, &described)
+        self.differentiating = w
         check(status)
+
+    def gauss_newton(
+        self, cnp.ndarray parameters not None, cnp.ndarray x not None, cnp.ndarray target not None, cnp.ndarray weight,
+        cnp.ndarray matrix not None, cnp.ndarray gradient not None, cnp.ndarray jacobian not None,
+    ):
+        """Fill `matrix` (n_parameters, n_parameters) with sum(w J^T J) and `gradient` with sum(w J^T e); see csrc/bpcore.h.
+
+        `jacobian` is room for some rows of J, of shape (a multiple of 16, n_out, n_parameters).
+        """
+        cdef bp_dataset data
+        cdef bp_status status
+        cdef int64_t n = bp_plan_n_parameters(self.plan), rows = jacobian.shape[0]
+        fill_data(&data, self, (x, target, weight, None))
+        cdef void *p = self.flat(parameters)
+        cdef void *m = data_of(matrix, self.dtype, n * n, True)
+        cdef void *g = self.flat(gradient, True)
+        cdef void *j = data_of(jacobian, self.dtype, rows * bp_plan_n_out(self.plan) * n, True)
+        if rows < 16 or rows % 16:
+            raise ValueError("expected a multiple of 16 rows")
+        cdef Workspace w = self.borrow_differentiating(data.n_rows)
+        with nogil:
+            status = bp_kernels_for(self.dtype).gauss_newton(self.plan, w.workspace, m, g, j, rows, p, &data)
+        self.differentiating = w
+        check(status)
+
+    cdef Workspace borrow_differentiating(self, int64_t n_rows):
+        """A training workspace that no other call uses meanwhile."""
+        cdef Workspace workspace = self.differentiating
+        cdef int n_parts = bp_plan_parts(self.plan, n_rows)
+        self.differentiating = None
+        n_rows = max(1, min(n_rows, bp_plan_block_rows(self.plan)))
+        if workspace is None or not workspace.serves(n_rows, n_parts):
+            return Workspace(self, n_rows, True, n_parts)
+        return workspace
 
 
 cdef int fill_layer(bp_layer_spec *spec, tuple layer) except -1:

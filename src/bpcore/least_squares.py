@@ -1,13 +1,12 @@
 """Levenberg-Marquardt: whole steps of least squares, for small regression networks."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore import _core
 from bpcore.checks import as_array, check_memory, finite_positive
 from bpcore.layers import Dense, Dropout
 from bpcore.optimizers import Optimizer
@@ -15,12 +14,12 @@ from bpcore.optimizers import Optimizer
 if TYPE_CHECKING:
     from bpcore.network import Network
 
-CHUNK = 32 << 20
+CHUNK = 4 << 20
 """Bytes of the Jacobian that are there at a time."""
 
 
 class LevenbergMarquardt(Optimizer):
-    """Least squares by damped Gauss-Newton steps [1]_ [2]_, with the damping of Nielsen's rule [3]_.
+    """Least squares by damped Gauss-Newton steps [1]_ [2]_, the damping by Nielsen's rule [3]_.
 
     With J the derivatives of all predictions by the n_parameters parameters and g the gradient of
     the loss, a step h solves ``(H + damping I) h = -g``, where ``H = 2 c J^T W J`` is the curvature
@@ -97,8 +96,8 @@ class LevenbergMarquardt(Optimizer):
             )
 
     def slot_shape(self, n_parameters: int) -> tuple[int, ...]:
-        """Return the shape of the state: the damping, 0 before the first step, and its growth."""
-        return (2,)
+        """Return the shape of the state: the damping, one number, 0 before the first step."""
+        return (1,)
 
     def step(self, net: "Network", *, epoch: int = 0) -> None:
         """Raise NotImplementedError: a step needs the rows, not only their gradient."""
@@ -139,8 +138,7 @@ class Stand:
     parameters: np.ndarray
     gradient: np.ndarray  # at the start of the last step
     loss: float
-    damping: float
-    growth: float
+    damping: float  # 0: of the first step
     step: int
     epoch: int = 0
     elapsed: float = 0.0
@@ -148,7 +146,7 @@ class Stand:
 
 
 class LeastSquaresFit:
-    """A fit by `LevenbergMarquardt`, to be driven as `_core.Fit` is; see there for the arguments."""
+    """A fit by `LevenbergMarquardt`, driven as `_core.Fit` is; see there for the arguments."""
 
     batch = 0
     diverged = False
@@ -177,17 +175,15 @@ class LeastSquaresFit:
         self.validation = None if validation is None else _in_float64(validation)
         self.first_damping = first_damping
         self.scale, self.curvature = _loss_scale(net, self.data), net.l2 * _weights_of(net)
-        damping, growth = (float(number) for number in self.slot)
-        self.now = Stand(
-            np.array(parameters, np.float64), np.array(gradients, np.float64), math.nan,
-            damping, growth or 2.0, n_steps,
-        )  # fmt: skip
-        n, size = self.data[0].shape[0], parameters.size * net.n_out
-        rows = max(1, min(n, CHUNK // (8 * max(size, 1))))
-        self.jacobian = np.empty((rows, net.n_out, parameters.size))
-        self.predictions = np.empty((rows, net.n_out))
+        self.penalised = net.l2 > 0
+        here = (parameters.astype(np.float64), gradients.astype(np.float64))
+        self.now = Stand(*here, math.nan, float(self.slot[0]), n_steps)
+        n, size = self.data[0].shape[0], parameters.size
+        rows = max(1, min(n, CHUNK // (8 * net.n_out * max(size, 1))))
+        self.jacobian = np.empty((-(-rows // 16) * 16, net.n_out, size))
+        self.matrix = np.empty((size, size))
 
-    # ---- driven by a run ---------------------------------------------------------------------------
+    # ---- driven by a run -------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -225,6 +221,11 @@ class LeastSquaresFit:
         ArithmeticError
             The loss or its derivatives are not finite.
         """
+        with np.errstate(all="ignore"):  # what overflows is no better, or refused
+            self._train(stop_epoch, budget)
+        return self.now.epoch >= stop_epoch
+
+    def _train(self, stop_epoch: int, budget: float) -> None:
         began, before = perf_counter(), self.now.elapsed
         changed = not np.array_equal(self.parameters, self.now.parameters)
         if changed or math.isnan(self.now.loss):
@@ -244,24 +245,21 @@ class LeastSquaresFit:
                 self.now = replace(then, epoch=self.now.epoch + 1, elapsed=elapsed)
         finally:
             self._hand_over()
-        return self.now.epoch >= stop_epoch
 
     def _hand_over(self) -> None:
         """Give the network what the last whole step has left."""
         self.parameters[...] = self.now.parameters
         self.gradients[...] = self.now.gradient
-        self.slot[...] = self.now.damping, self.now.growth
+        self.slot[0] = self.now.damping
 
-    # ---- a step ------------------------------------------------------------------------------------
+    # ---- a step ----------------------------------------------------------------------------------
 
     def _step(self, now: Stand) -> Stand:
         """Return where a step leads that lowers the loss, or, if there is none, the same place."""
         curvature, gradient = self._curvature(now.parameters)
         diagonal = curvature.diagonal().copy()
-        damping, growth = now.damping, now.growth
-        if damping == 0.0:
-            damping = self.first_damping * (diagonal.max() or 1.0)
-        stays = replace(now, gradient=gradient, step=now.step + 1, converged=True)
+        growth = 2.0
+        damping = now.damping or self.first_damping * (diagonal.max() or 1.0)
         while True:
             np.fill_diagonal(curvature, diagonal + damping)
             try:
@@ -270,13 +268,13 @@ class LeastSquaresFit:
                 step = np.full_like(gradient, np.nan)
             trial = self._rounded(now.parameters + step)
             if np.array_equal(trial, now.parameters) or not math.isfinite(damping):
-                return stays
+                return replace(now, gradient=gradient, converged=True)
             loss = self._loss(trial)
             if loss < now.loss:
                 foretold = 0.5 * step @ (damping * step - gradient)
                 gain = (now.loss - loss) / foretold
-                damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
-                return Stand(trial, gradient, loss, damping, 2.0, now.step + 1)
+                damping = self._kept(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3))
+                return Stand(trial, gradient, loss, damping, now.step + 1)
             damping *= growth
             growth *= 2.0
 
@@ -284,37 +282,27 @@ class LeastSquaresFit:
         """Return parameters that the network can hold."""
         if self.parameters.dtype == np.float64:
             return parameters
-        with np.errstate(over="ignore"):
-            return parameters.astype(self.parameters.dtype).astype(np.float64)
+        return parameters.astype(self.parameters.dtype).astype(np.float64)
+
+    def _kept(self, damping: float) -> float:
+        """Return a damping that the optimiser's state can hold, and that is not 0."""
+        limits = np.finfo(self.slot.dtype)
+        kept = self.slot.dtype.type(min(max(damping, limits.tiny), limits.max))
+        return float(kept)
 
     def _loss(self, parameters: np.ndarray) -> float:
         return self.plan.loss(parameters, *self.data)
 
     def _curvature(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return H and g; see `LevenbergMarquardt`."""
-        X, y, weight = self.data
-        size = parameters.size
-        matrix, gradient = np.zeros((size, size)), np.zeros(size)
-        rows = len(self.jacobian)
-        for first in range(0, len(X), rows):
-            part = slice(first, first + rows)
-            n = len(X[part])
-            J, errors = self.jacobian[:n], self.predictions[:n]
-            self.plan.jacobians(parameters, X[part], None, J)
-            self.plan.predict(parameters, X[part], errors)
-            errors -= y[part]
-            if weight is not None:
-                root = np.sqrt(weight[part])
-                errors *= root[:, None]
-                J *= root[:, None, None]
-            J = J.reshape(-1, size)
-            matrix += J.T @ J
-            gradient += J.T @ errors.ravel()
+        matrix, gradient = self.matrix, np.empty_like(parameters)
+        self.plan.gauss_newton(parameters, *self.data, matrix, gradient, self.jacobian)
         matrix *= 2 * self.scale
-        matrix.flat[:: size + 1] += self.curvature
         gradient *= 2 * self.scale
-        gradient += self.curvature * parameters
-        self._checked(float(matrix.sum() + gradient.sum()))
+        if self.penalised:
+            matrix.flat[:: parameters.size + 1] += self.curvature
+            gradient += self.curvature * parameters
+        self._checked(float(gradient @ gradient) + float(matrix.trace()))
         return matrix, gradient
 
     def _checked(self, number: float) -> float:

@@ -144,7 +144,7 @@ class Passes:
         shape = (X.shape[0], self.n_out, self.n_in)
         check_memory(math.prod(shape) * self.dtype.itemsize, f"a Jacobian of shape {shape}")
         jacobian = np.empty(shape, self.dtype)
-        self._plan.jacobians(self._parameters, X, jacobian, None)
+        self._plan.input_jacobian(self._parameters, X, jacobian)
         return jacobian
 
     # ---- one pass at a time --------------------------------------------------------------------

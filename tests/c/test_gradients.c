@@ -117,4 +117,111 @@ TEST(gradients_of_outputs)
     }
 }
 
-const test_case gradient_tests[] = {CASE(gradients_of_losses), CASE(gradients_of_outputs), END_OF_CASES};
+/* For one output of all rows: dy, 1 there and 0 elsewhere. */
+static void *unit_slopes(const rig *r, int64_t output)
+{
+    void *dy = reals(r->s, r->n * r->n_out);
+    for (int64_t i = 0; i < r->n * r->n_out; i++) set(r->s->dtype, dy, i, i % r->n_out == output);
+    return dy;
+}
+
+TEST(jacobians_have_the_bits_of_backward_passes)
+{
+    for (int i = 0; i < n_networks; i++) {
+        rig r = rig_up(s, &networks[i], N, N);
+        bp_workspace *small;
+        CHECK_INT(bp_workspace_create_parts(&small, r.plan, 2, 2, BP_FOR_TRAINING), BP_OK);
+        const bp_array x = contiguous(s->dtype, r.x, N, r.n_in);
+        void *y = reals(s, N * r.n_out), *jacobian = reals(s, N * r.n_out * r.n_in);
+        CHECK_INT(s->kernels->input_jacobian(r.plan, small, jacobian, r.parameters, &x), BP_OK);
+        s->kernels->forward(r.plan, r.workspace, y, r.parameters, &x, 0, 0);
+        for (int64_t k = 0; k < r.n_out; k++) {
+            void *dy = unit_slopes(&r, k), *gradients = reals(s, r.n_parameters), *dx = reals(s, N * r.n_in);
+            s->kernels->backward(r.plan, r.workspace, gradients, dx, dy, r.parameters, N);
+            for (int64_t row = 0; row < N; row++)
+                CHECK(same_bytes((char *)jacobian + (row * r.n_out + k) * r.n_in * (int64_t)s->size,
+                                 (char *)dx + row * r.n_in * (int64_t)s->size, (size_t)r.n_in * s->size));
+            release(dy);
+            release(gradients);
+            release(dx);
+        }
+        bp_workspace_destroy(small);
+        release(y);
+        release(jacobian);
+        rig_down(&r);
+    }
+}
+
+/* Adds w J^T J and w J^T e of one row, J by a backward pass for each output, to float64 sums. */
+static void add_row_by_hand(const rig *r, int64_t row, double weight, double *matrix, double *gradient)
+{
+    const setting *s = r->s;
+    const int64_t n = r->n_parameters;
+    const bp_array x = contiguous(s->dtype, (char *)r->x + row * r->n_in * (int64_t)s->size, 1, r->n_in);
+    void *y = reals(s, r->n_out), *slopes = reals(s, n), *penalty = reals(s, n), *dy = reals(s, r->n_out);
+    s->kernels->forward(r->plan, r->workspace, y, r->parameters, &x, 0, 0);
+    for (int64_t j = 0; j < r->n_out; j++) set(s->dtype, dy, j, 0);
+    s->kernels->backward(r->plan, r->workspace, penalty, NULL, dy, r->parameters, 1);
+    for (int64_t k = 0; k < r->n_out; k++) {
+        for (int64_t j = 0; j < r->n_out; j++) set(s->dtype, dy, j, j == k);
+        s->kernels->backward(r->plan, r->workspace, slopes, NULL, dy, r->parameters, 1);
+        const double error = get(s->dtype, y, k) - get(s->dtype, r->target, row * r->n_out + k);
+        for (int64_t i = 0; i < n; i++) {
+            const double slope = get(s->dtype, slopes, i) - get(s->dtype, penalty, i);
+            gradient[i] += weight * error * slope;
+            for (int64_t j = 0; j < n; j++)
+                matrix[i * n + j] += weight * slope * (get(s->dtype, slopes, j) - get(s->dtype, penalty, j));
+        }
+    }
+    release(y);
+    release(slopes);
+    release(penalty);
+    release(dy);
+}
+
+static void gauss_newton_sums(const setting *s, const network *net, int weighted, int64_t rows_of_workspace)
+{
+    enum { ROWS = 37 };
+    rig r = rig_up(s, net, ROWS, rows_of_workspace);
+    const bp_dataset data = data_of(&r, weighted);
+    const int64_t n = r.n_parameters;
+    void *matrix = reals(s, n * n), *gradient = reals(s, n), *jacobian = reals(s, 16 * r.n_out * n);
+    const bp_status status = s->kernels->gauss_newton(r.plan, r.workspace, matrix, gradient, jacobian, 16, r.parameters, &data);
+    if (status == BP_OK) {
+        double *expected = calloc((size_t)(n * n), sizeof(double)), *slope = calloc((size_t)n, sizeof(double));
+        for (int64_t row = 0; row < ROWS; row++)
+            add_row_by_hand(&r, row, weighted ? get(s->dtype, r.weight, row) : 1, expected, slope);
+        for (int64_t i = 0; i < n; i++) {
+            CHECK_NEAR(get(s->dtype, gradient, i), slope[i], ROWS * 8 * s->epsilon * (1 + fabs(slope[i])), i);
+            for (int64_t j = 0; j < n; j++) {
+                const double scale = sqrt(expected[i * n + i] * expected[j * n + j]); /* no term is larger */
+                CHECK_NEAR(get(s->dtype, matrix, i * n + j), expected[i * n + j], ROWS * 8 * s->epsilon * (scale + 1e-3),
+                           i * n + j);
+            }
+        }
+        free(expected);
+        free(slope);
+    } else {
+        CHECK_INT(status, BP_E_ARGUMENT); /* the loss is fused with the last activation */
+    }
+    release(matrix);
+    release(gradient);
+    release(jacobian);
+    rig_down(&r);
+}
+
+TEST(gauss_newton_sums_are_those_of_single_rows)
+{
+    int tried = 0;
+    for (int i = 0; i < n_networks; i++) {
+        if (networks[i].loss.loss != BP_LOSS_mse) continue;
+        tried++;
+        gauss_newton_sums(s, &networks[i], 0, 37);
+        gauss_newton_sums(s, &networks[i], 1, 5);
+    }
+    CHECK(tried > 2);
+}
+
+const test_case gradient_tests[] = {CASE(gradients_of_losses), CASE(gradients_of_outputs),
+                                    CASE(jacobians_have_the_bits_of_backward_passes),
+                                    CASE(gauss_newton_sums_are_those_of_single_rows), END_OF_CASES};
