@@ -40,7 +40,8 @@ GROUPS = [
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "plot"},
+    | {"checkpoint", "tensorfile", "files", "plot"}
+    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
@@ -52,6 +53,7 @@ LAZY = {
     "pandas": {"frames", "tables"},
     "matplotlib": {"plot"},
     "tqdm": {"progress"},
+    "onnx": {"onnxgraph"},
 }
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 
