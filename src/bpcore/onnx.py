@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str], *, loss: "str | Loss | None" = None) -> N
     PyTorch's exporters write for chains of linear layers and activations, and what skl2onnx writes
     for MLPClassifier, MLPRegressor and a scaler before them. A standardisation is folded into the
     layer beside it, which rounds its weights once. Of a classifier's outputs the probabilities are
-    taken; for two classes that skl2onnx has written it is the one of the second class.
+    taken; where skl2onnx writes 1 - p and p (two classes, or several labels) the network gives p.
 
     Parameters
     ----------

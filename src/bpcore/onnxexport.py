@@ -41,6 +41,7 @@ class _Writer:
         self.nodes[-1].name = self._layer
 
     def __call__(self, op: str, *inputs: str | float, **attributes: Any) -> str:
+        """Append a node."""
         self._count += 1
         output = f"{self._layer}.{op}_{self._count}"
         names = [self._constant(i) if isinstance(i, float) else i for i in inputs]

@@ -23,7 +23,8 @@ IR_VERSION = 4
 """That of opset 9, and the first in which weights need not be inputs as well."""
 SIZE_LIMIT = 2**31 - 1
 """Of one protobuf message, in bytes."""
-_NUMERIC = "float32 float64 float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
+_NUMERIC = {"bool", "float16", "float32", "float64"}
+_NUMERIC |= {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 @dataclass(eq=False)
@@ -198,10 +199,10 @@ def _array(tensor: Any, folder: str) -> np.ndarray:
     onnx = package()
     name, shape = tensor.name, tuple(tensor.dims)
     dtype = _dtype_name(tensor.data_type)
-    if not dtype or min(shape, default=0) < 0:
-        kinds = {number: kind for kind, number in onnx.TensorProto.DataType.items()}
-        kind = kinds.get(tensor.data_type, tensor.data_type)
-        raise ModelFileError(f"tensor {name!a} of {kind} and shape {shape} is not supported")
+    if not dtype:
+        return np.array(None)  # names of classes, say: refused where a number is wanted
+    if min(shape, default=0) < 0:
+        raise ModelFileError(f"tensor {name!a} has shape {shape}")
     if tensor.HasField("segment"):
         raise ModelFileError(f"tensor {name!a} comes in segments, which is not supported")
     size = math.prod(shape)

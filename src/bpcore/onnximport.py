@@ -64,12 +64,12 @@ class _Walk:
         return None
 
     def _class_pair(self, x: str) -> str | None:
-        """1 - p and p side by side, as skl2onnx writes two classes: the network gives p."""
+        """1 - p and p side by side, as skl2onnx writes logistic outputs: the network gives p."""
         if not (self.layers and getattr(self.layers[-1][1], "name", None) == "sigmoid"):
             return None
         pair = Template(lambda op, x, a: op("Concat", op("Sub", 1.0, x), x), self.dtype)
         match = find(pair, self.flow, x)
-        if match is None or match.last.attributes.get("axis") not in (1, -1) or self.width != 1:
+        if match is None or match.last.attributes.get("axis") not in (1, -1):
             return None
         return self.flow.take(match.nodes)
 
@@ -285,9 +285,10 @@ class _Walk:
 
     def _constant(self, node: Node, index: int) -> np.ndarray:
         name = node.inputs[index] if index < len(node.inputs) else ""
-        if name not in self.flow.constants:
-            raise self._refusal(node, f"input {index} ({name!a}) must be a constant")
-        return self.flow.constants[name]
+        array = self.flow.constants.get(name)
+        if array is None or array.dtype.kind not in "fiub":
+            raise self._refusal(node, f"input {index} ({name!a}) must be a constant of numbers")
+        return array
 
     def _other(self, node: Node, x: str) -> np.ndarray:
         if len(node.inputs) != 2 or node.inputs.count(x) != 1:
@@ -350,7 +351,7 @@ def _default_loss(graph: Graph, last: Layer) -> str:
     if said in losses.LOSSES:
         return said
     activation = getattr(last, "name", None)
-    return {name: loss for name, loss in losses.FUSED}.get(activation, "mse")
+    return dict(losses.FUSED).get(activation, "mse")
 
 
 def _dtype(graph: Graph, flow: Flow) -> np.dtype:

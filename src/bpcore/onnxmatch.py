@@ -118,6 +118,7 @@ class Template:
         form(self, _INPUT, _PARAMETER)
 
     def __call__(self, op: str, *inputs: Any) -> int:
+        """Note an operator, as the writer of a form."""
         self.nodes.append((op, inputs))
         return len(self.nodes) - 1
 
