@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import reference
 from agreement import activation, network
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from test_onnx import ACTIVATIONS
+from test_onnx import ACTIVATIONS, UNITS, scale
 
 import bpcore
 import bpcore.onnx
@@ -85,11 +86,9 @@ def test_activation_first_and_layers_that_follow_each_other(tmp_path, rng):
 def test_files_of_others(name):
     net = bpcore.onnx.load(FOLDER / f"{name}.onnx")
     assert repr(net) == WRITTEN[name]
-    y = net.predict(np.array(EXPECTED[name]["input"], net.dtype))
-    # Both round everything once, layer by layer; all layers here are contractions or nearly so.
-    scale = np.abs(EXPECTED[name]["output"]).max() + 10 * ("standard" in name or "regr" in name)
-    units = np.abs(y - EXPECTED[name]["output"]).max() / (np.finfo(net.dtype).eps * scale)
-    assert units < 4 * len(net.layers)
+    x = np.array(EXPECTED[name]["input"], net.dtype)
+    error = np.abs(net.predict(x).astype(float) - EXPECTED[name]["output"])
+    assert (error <= UNITS * np.finfo(net.dtype).eps * scale(net, x)).all()
 
 
 def test_every_fixture_is_used():
@@ -251,8 +250,8 @@ def test_one_operator_each(tmp_path):
     nodes.insert(3, N("Dropout", ["t2"], ["t2d"]))
     nodes[4].input[0] = "t2d"
     net = save_and_load(make(nodes, {"w": W, "b": B}, f"t{len(chain)}", n_in=3), tmp_path)
-    kinds = [type(layer).__name__ for layer in net.layers]
-    assert kinds == ("Dense Sigmoid Tanh Dropout Softplus GELU ELU LeakyReLU ReLU Softmax".split())
+    kinds = " ".join(type(layer).__name__ for layer in net.layers)
+    assert kinds == "Dense Sigmoid Tanh Dropout Softplus GELU ELU LeakyReLU ReLU Softmax"
     assert net.loss.kernel == "cross_entropy" and net.layers[3].p == 0.5
 
 
@@ -390,10 +389,8 @@ def test_truncated_and_garbage(tmp_path):
         for place in rng.integers(0, len(data), 3):
             wrong[place] = rng.integers(256)
         path.write_bytes(bytes(wrong))
-        try:
+        with suppress(bpcore.ModelFileError):
             bpcore.onnx.load(path)
-        except (bpcore.ModelFileError, FileNotFoundError):
-            pass
     path.write_bytes(rng.bytes(1000))
     with pytest.raises(bpcore.ModelFileError, match="not an ONNX file"):
         bpcore.onnx.load(path)
@@ -411,7 +408,7 @@ def test_sizes_that_are_only_claimed(where, tmp_path):
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value="made.onnx")
     (tmp_path / "made.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(bpcore.ModelFileError, match="holds|announced|expected"):
+    with pytest.raises(bpcore.ModelFileError, match=r"holds|announced"):
         bpcore.onnx.load(tmp_path / "made.onnx")
 
 
