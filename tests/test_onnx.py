@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 
-import bounds
 import numpy as np
 import onnx
 import onnxruntime
@@ -30,21 +29,20 @@ UNITS = 4
 
 def scale(net, x):
     """The scale of each output, by the oracle in float64."""
-    eps = 2 * bounds.unit(net.dtype)
     layers = reference.layers_of(net)
     values = reference.forward(layers, x)
-    size = np.zeros_like(values[0])
+    eps, size = np.finfo(net.dtype).eps, np.zeros_like(values[0])
     for layer, before, after in zip(layers, values, values[1:], strict=False):
         match layer:
             case reference.Dense(weight, bias):
                 terms = np.abs(before) @ np.abs(weight) + (0 if bias is None else np.abs(bias))
                 size = terms + size @ np.abs(weight)
             case reference.Elementwise(name, a):
-                row = reference.ACTIVATIONS[name]
-                slope = np.abs(row.derivative(before, a))
-                slope_near = slope + row.jump(a) * (np.abs(before) <= UNITS * eps * size)
-                curved = row.curvature(a) * UNITS * eps * size**2
-                size = np.abs(after) + np.abs(before) * slope + slope_near * size + curved
+                slopes = [
+                    np.abs(reference.ACTIVATIONS[name].derivative(before + shift, a))
+                    for shift in (0, -UNITS * eps * size, UNITS * eps * size)  # near a kink too
+                ]
+                size = np.abs(after) + np.abs(before) * slopes[0] + np.max(slopes, axis=0) * size
             case reference.Softmax():
                 distance = np.abs(before - before.max(axis=1, keepdims=True))
                 own = 1 + distance + size
@@ -70,13 +68,20 @@ def run(path, x):
     return session(path).run(["output"], {"input": x})[0]
 
 
+def units(got, expected, size):
+    """The error in eps of the scale; infinities and nan must be the same."""
+    assert got.dtype == expected.dtype and got.shape == expected.shape
+    wide, right = got.astype(float), expected.astype(float)
+    same = (wide == right) | (np.isnan(wide) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0, np.abs(wide - right) / (np.finfo(got.dtype).eps * size))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # some activations have no bound
 def assert_agrees(net, path, x):
-    got, expected = run(path, x), net.predict(x)
-    assert got.dtype == net.dtype and got.shape == expected.shape
-    error = np.abs(got.astype(float) - expected.astype(float))
-    units = error / (np.finfo(net.dtype).eps * scale(net, x))
-    assert units.max() <= UNITS, (
-        f"{net}: {units.max():.3g} units at {np.unravel_index(units.argmax(), units.shape)}"
+    error = units(run(path, x), net.predict(x), scale(net, x))
+    assert error.max() <= UNITS, (
+        f"{net}: {error.max():.3g} units at {np.unravel_index(error.argmax(), error.shape)}"
     )
 
 
@@ -109,7 +114,7 @@ def test_networks(name, depth, dtype, tmp_path):
     for x in (
         rng.normal(0, 2, (1000, widths[0])),
         rng.normal(0, 2, (1, widths[0])),
-        rng.uniform(-1e4, 1e4, (100, widths[0])),
+        rng.uniform(-1e4, 1e4, (20, widths[0])),
     ):
         assert_agrees(net, path, x.astype(dtype))
     assert run(path, np.empty((0, widths[0]), dtype)).shape == (0, widths[-1])
@@ -118,23 +123,23 @@ def test_networks(name, depth, dtype, tmp_path):
 def everywhere(dtype):
     near = np.geomspace(np.finfo(dtype).tiny ** 0.5, 1e4, 20001)
     flat = np.linspace(-40, 40, 80001)
-    return np.concatenate([near, -near, flat, [0.0, 1e4, -1e4]]).astype(dtype).reshape(-1, 1)
+    tanh = np.linspace(-14, -13.8, 20001)  # where that of onnxruntime is off by most, in float64
+    return np.concatenate([near, -near, flat, tanh, [0.0, 1e4]]).astype(dtype).reshape(-1, 1)
 
 
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
+@np.errstate(over="ignore")
 def test_activations_alone(name, dtype, tmp_path):
     """The dense layer before it only copies, so that the scale is that of the activation."""
     net = bpcore.Network([bpcore.Dense(1, 1, weight_init=[[1.0]]), activation(name)], dtype=dtype)
     path = tmp_path / "model.onnx"
     bpcore.onnx.export(net, path)
     x = everywhere(dtype)
-    got, expected = (y.astype(float) for y in (run(path, x), net.predict(x)))
-    row, wide = reference.ACTIVATIONS[name], x.astype(float)
-    a = net.layers[1].parameter
+    row, wide, a = reference.ACTIVATIONS[name], x.astype(float), net.layers[1].parameter
     size = np.abs(row.value(wide, a)) + np.abs(wide * row.derivative(wide, a))
     size += lost(dtype, wide) / np.finfo(dtype).eps
-    units = np.abs(got - expected) / (np.finfo(dtype).eps * size)
-    assert units.max() <= UNITS, f"{units.max():.3g} units at {x[units.argmax()]}"
+    error = units(run(path, x), net.predict(x), size)
+    assert error.max() <= UNITS, f"{error.max():.3g} units at {x[error.argmax()]}"
 
     special = np.array([[np.inf], [-np.inf], [np.nan]], dtype)
     np.testing.assert_array_equal(run(path, special), net.predict(special))

@@ -8,7 +8,6 @@ import numpy as np
 from bpcore.checks import as_array
 from bpcore.errors import ShapeError
 from bpcore.layers import Dense, Dropout, Layer, Softmax
-from bpcore.losses import FUSED
 from bpcore.network import Network
 from bpcore.onnxforms import COMPOSED
 from bpcore.onnxgraph import Graph, Node, Value
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["graph_of"]
 
-_CLASSIFIERS = {loss: activation for activation, loss in FUSED}
+_CLASSIFIERS = {"bce": "sigmoid", "cross_entropy": "softmax"}
 """Losses of probabilities, and the activation that makes them."""
 
 
@@ -67,7 +66,7 @@ def graph_of(
 ) -> Graph:
     """Return the graph of a network; for the arguments see `bpcore.onnx.export`."""
     classifier = net.loss.name in _CLASSIFIERS
-    if probabilities and not net.loss.from_logits:
+    if probabilities and not (classifier and net.loss.from_logits):
         raise ValueError(
             f"probabilities=True is for networks trained on logits, whose loss is bce_logits or "
             f"cross_entropy_logits, got {net.loss.kernel}"

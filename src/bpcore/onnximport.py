@@ -351,7 +351,7 @@ def _default_loss(graph: Graph, last: Layer) -> str:
     if said in losses.LOSSES:
         return said
     activation = getattr(last, "name", None)
-    return dict(losses.FUSED).get(activation, "mse")
+    return next((loss for name, loss in losses.FUSED if name == activation), "mse")
 
 
 def _dtype(graph: Graph, flow: Flow) -> np.dtype:
