@@ -8,8 +8,10 @@ slopes. Two programs that each round every operation once differ by a few eps of
 
 import itertools
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -296,3 +298,10 @@ def test_without_onnx():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("pip install 'bpcore[onnx]'") == 2
+
+
+def test_example_of_the_docs(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "exchange.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "exchange.md", "exec"), {})
