@@ -356,7 +356,7 @@ def _default_loss(graph: Graph, last: Layer) -> str:
 
 def _dtype(graph: Graph, flow: Flow) -> np.dtype:
     """The dtype of the first product's weight."""
-    for node in flow.unused:
+    for node in reversed(flow.unused):
         if node.op in ("Gemm", "MatMul") and not node.domain:
             for name in node.inputs:
                 if name in flow.constants:

@@ -1,7 +1,7 @@
 """Find a form, such as the nodes that make up a SiLU, in an ONNX graph."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,6 @@ class Flow:
         The tensors to go from and to: of several outputs the one of real numbers, and what goes
         into ZipMap, which would make it a list of dictionaries.
     constants : dict of str to ndarray
-    unused : list of Node
-        Those that nobody has taken yet.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -43,7 +41,7 @@ class Flow:
             if (value := self._evaluated(node)) is not None:
                 self.constants[node.outputs[0]] = value
         self.target = self._target(graph)
-        self.unused = self._needed()
+        self._unused = self._needed()
         inputs = {value.name for value in graph.inputs}
         used = {name for node in self.unused for name in node.inputs if name in inputs}
         if len(used) != 1:
@@ -58,10 +56,15 @@ class Flow:
         """The nodes that take a tensor and lead to the output."""
         return self._consumers.get(name, [])
 
+    @property
+    def unused(self) -> list[Node]:
+        """Those that nobody has taken yet."""
+        return list(self._unused.values())
+
     def take(self, nodes: list[Node]) -> str:
         """Mark nodes as understood, and return the output of the last."""
-        taken = {id(node) for node in nodes}
-        self.unused = [node for node in self.unused if id(node) not in taken]
+        for node in nodes:
+            del self._unused[id(node)]
         return nodes[-1].outputs[0]
 
     def _evaluated(self, node: Node) -> np.ndarray | None:
@@ -82,8 +85,6 @@ class Flow:
             return constant.T if node.attributes.get("perm", [1, 0]) == [1, 0] else constant
         if node.op == "Identity":
             return constant
-        if node.op == "Cast" and node.attributes.get("to") in (1, 11):
-            return constant.astype(np.float32 if node.attributes["to"] == 1 else np.float64)
         return None
 
     def _target(self, graph: Graph) -> str:
@@ -96,8 +97,8 @@ class Flow:
             raise ModelFileError(f"expected one output of real numbers among {outputs!a}")
         return real[0]
 
-    def _needed(self) -> list[Node]:
-        """The nodes that the target depends on, constants aside, in no particular order."""
+    def _needed(self) -> dict[int, Node]:
+        """The nodes that the target depends on by their id, constants aside, the last first."""
         needed: dict[int, Node] = {}
         waiting = [self.target]
         while waiting:
@@ -106,16 +107,20 @@ class Flow:
             if node is not None and name not in self.constants and id(node) not in needed:
                 needed[id(node)] = node
                 waiting.extend(node.inputs)
-        return list(needed.values())[::-1]
+        return needed
 
 
 class Template:
-    """A form written down: operators, and where each one's inputs come from."""
+    """A form written down: operators, and where each one's inputs come from.
+
+    An input is a number, `_PARAMETER`, or a tensor: `_INPUT`, or the place of the node it is from.
+    """
 
     def __init__(self, form: Form, dtype: np.dtype) -> None:
         self.largest = float(np.finfo(dtype).max)
         self.nodes: list[tuple[str, tuple[Any, ...]]] = []
         form(self, _INPUT, _PARAMETER)
+        self.n_uses = Counter(i for _, inputs in self.nodes for i in set(inputs) if _is_tensor(i))
 
     def __call__(self, op: str, *inputs: Any) -> int:
         """Note an operator, as the writer of a form."""
@@ -140,43 +145,48 @@ class Match:
 
 
 def find(template: Template, flow: Flow, x: str) -> Match | None:
-    """Return the nodes of the form that begins at `x`, if all uses of `x` belong to it."""
-    match = _extend(template, flow, {_INPUT: x}, [])
-    if match is None:
+    """Return the nodes of the form that begins at `x`, if nothing else uses what is inside it."""
+    if not _all_uses(template, flow, _INPUT, x):
         return None
-    inside = {id(node) for node in match.nodes}
-    for name in (x, *(node.outputs[0] for node in match.nodes[:-1])):
-        if name == flow.target or any(id(n) not in inside for n in flow.consumers(name)):
-            return None
-    return match
+    return _extend(template, flow, {_INPUT: x}, [])
 
 
-def _extend(template: Template, flow: Flow, known: dict[Any, Any], taken: list[Node]):
+def _extend(
+    template: Template, flow: Flow, known: dict[Any, Any], taken: list[Node]
+) -> Match | None:
     """Find a node for the template's next one, and so on; go back where that fails."""
-    if len(taken) == len(template):
+    place = len(taken)
+    if place == len(template):
         return Match(taken, known.get(_PARAMETER))
-    op, inputs = template.nodes[len(taken)]
-    tensors = [known[i] for i in inputs if i in known and i != _PARAMETER and _is_tensor(i)]
-    for node in flow.consumers(tensors[0]):
+    op, inputs = template.nodes[place]
+    tensor = next(known[i] for i in inputs if _is_tensor(i))
+    for node in flow.consumers(tensor):
         if node.op != op or node.domain or len(node.inputs) != len(inputs) or node in taken:
             continue
-        orders = [node.inputs]
-        if op in _COMMUTATIVE:
-            orders.append(node.inputs[::-1])
+        if not (place + 1 == len(template) or _all_uses(template, flow, place, node.outputs[0])):
+            continue
+        orders = [node.inputs, node.inputs[::-1]] if op in _COMMUTATIVE else [node.inputs]
         for order in orders:
-            more = _unify(flow, inputs, order, known)
+            more = _unified(flow, inputs, order, known)
             if more is not None:
-                more[len(taken)] = node.outputs[0]
+                more[place] = node.outputs[0]
                 if (match := _extend(template, flow, more, [*taken, node])) is not None:
                     return match
     return None
 
 
+def _all_uses(template: Template, flow: Flow, tensor: Any, name: str) -> bool:
+    """Whether a tensor is used as often as in the template: else the nodes cannot be the form."""
+    return len(flow.consumers(name)) == template.n_uses[tensor]
+
+
 def _is_tensor(i: Any) -> bool:
-    return i == _INPUT or type(i) is int
+    return type(i) is int or i == _INPUT
 
 
-def _unify(flow: Flow, wanted: Any, found: list[str], known: dict[Any, Any]):
+def _unified(
+    flow: Flow, wanted: tuple[Any, ...], found: list[str], known: dict[Any, Any]
+) -> dict[Any, Any] | None:
     """Return what is known if the inputs found are those wanted, else None."""
     known = dict(known)
     for want, name in zip(wanted, found, strict=True):
