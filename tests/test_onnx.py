@@ -279,6 +279,19 @@ def test_other_refusals(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_more_than_a_file_can_hold(tmp_path, monkeypatch):
+    """Protobuf ends at 2 GB; here the end is moved down to a network of 700 bytes."""
+    net = bpcore.mlp([9, 9])
+    monkeypatch.setattr(bpcore.onnxgraph, "SIZE_LIMIT", 2**20 + net.parameters.nbytes - 1)
+    with pytest.raises(ValueError, match=f"{net.parameters.nbytes} bytes of weights"):
+        bpcore.onnx.export(net, tmp_path / "model.onnx")
+    monkeypatch.undo()
+    bpcore.onnx.export(net, tmp_path / "model.onnx")
+    monkeypatch.setattr(bpcore.onnx, "SIZE_LIMIT", 100)
+    with pytest.raises(bpcore.ModelFileError, match="too many for an ONNX file"):
+        bpcore.onnx.load(tmp_path / "model.onnx")
+
+
 def test_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = bpcore.mlp([2, 1], rng=0)
@@ -290,7 +303,7 @@ def test_paths(tmp_path, monkeypatch):
 def test_without_onnx():
     code = (
         "import sys; sys.modules['onnx'] = None\n"
-        "import bpcore, bpcore.onnx\n"
+        "import bpcore\n"
         "for call in (lambda: bpcore.onnx.load('x'), lambda: bpcore.onnx.export(net, 'x')):\n"
         "    net = bpcore.mlp([1, 1])\n"
         "    try: call()\n"

@@ -120,8 +120,6 @@ def _write(op: _Writer, x: str, name: str, layer: Layer) -> str:
         return op("Dropout", x, ratio=layer.p)
     if isinstance(layer, Softmax):
         return op("Softmax", x, axis=1)
-    if layer.kernel not in COMPOSED:
-        raise ValueError(f"layer {name} ({layer!r}) has no form in ONNX that bpcore knows")
     return COMPOSED[layer.kernel](op, x, float(layer.parameter))
 
 
