@@ -310,6 +310,12 @@ REFUSED = {
         C,
         "2 nodes use 'y'",
     ),
+    "regrouped input": (
+        [N("Reshape", ["x", "s"], ["a"]), N("MatMul", ["a", "v"], ["z"])],
+        {"s": np.array([-1, 2]), "v": W[:2]},
+        "one sample a row",
+    ),
+    "inputs": ([N("Relu", ["x"], ["a"]), N("MatMul", ["a", "v"], ["z"])], {"v": W[:2]}, "gets 3"),
     "itself": ([*GEMM, N("Add", ["y", "y"], ["z"])], C, "one of its two inputs"),
     "scaled output": (
         [*GEMM, N("Relu", ["y"], ["a"]), N("Mul", ["a", "b"], ["z"])],

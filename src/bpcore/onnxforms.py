@@ -89,7 +89,7 @@ def _softplus(op: Any, x: Any, a: Any) -> Any:
 
 
 def _tanh(op: Any, x: Any, a: Any) -> Any:
-    if op.largest < 1e39:
+    if op.largest < 1e39:  # float32
         return op("Tanh", x)
     e = op("Exp", op("Mul", op("Max", x, -20.0), -2.0))  # it is -1 from there on
     far = op("Div", op("Sub", 1.0, e), op("Add", e, 1.0))

@@ -34,7 +34,7 @@ class _Walk:
         self.flow = Flow(graph)
         self.dtype = _dtype(graph, self.flow)
         self.layers: list[tuple[str, Layer | _Affine]] = []
-        self.width: int | None = None
+        self.width = _input_width(graph, self.flow.source)
         self.scaling: tuple[Node, np.ndarray, np.ndarray] | None = None
         self.is_own = graph.producer == "bpcore"
         self.templates = [
@@ -369,6 +369,13 @@ def _dtype(graph: Graph, flow: Flow) -> np.dtype:
     raise ModelFileError(
         f"there is no dense layer (Gemm or MatMul with constant weights); supported are {SUPPORTED}"
     )
+
+
+def _input_width(graph: Graph, source: str) -> int | None:
+    """How many numbers a sample has, if the file says so; more dimensions are flattened."""
+    shape = next(value.shape for value in graph.inputs if value.name == source)
+    known = [n for n in (shape or ())[1:] if isinstance(n, int)]
+    return math.prod(known) if known and len(known) + 1 == len(shape or ()) else None
 
 
 def _shortest(value: float) -> float:
