@@ -41,7 +41,8 @@ GROUPS = [
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "plot"},
+    | {"checkpoint", "tensorfile", "files", "plot"}
+    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
@@ -53,6 +54,7 @@ LAZY = {
     "pandas": {"frames", "tables"},
     "matplotlib": {"plot"},
     "tqdm": {"progress"},
+    "onnx": {"onnxgraph"},
 }
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 

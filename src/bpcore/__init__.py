@@ -1,6 +1,7 @@
 """Small neural networks from NumPy arrays: trained in C, with every gradient proven."""
 
 import os as _os
+from typing import Any as _Any
 
 from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
@@ -109,3 +110,13 @@ __all__ = [
     "simd_level",
     "simd_levels",
 ]
+
+_MODULES = {"onnx"}  # of optional packages, imported when they are first asked for
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(f"{__name__}.{name}")
