@@ -179,10 +179,14 @@ static void add_row_by_hand(const rig *r, int64_t row, double weight, double *ma
     release(dy);
 }
 
-static void gauss_newton_sums(const setting *s, const network *net, int weighted, int64_t rows_of_workspace)
+static int gauss_newton_sums(const setting *s, const network *net, int weighted, int64_t rows_of_workspace)
 {
-    enum { ROWS = 37 };
+    enum { ROWS = 37, MOST_PARAMETERS = 400 }; /* their squares are summed by hand */
     rig r = rig_up(s, net, ROWS, rows_of_workspace);
+    if (r.n_parameters > MOST_PARAMETERS) {
+        rig_down(&r);
+        return 0;
+    }
     const bp_dataset data = data_of(&r, weighted);
     const int64_t n = r.n_parameters;
     void *matrix = reals(s, n * n), *gradient = reals(s, n), *jacobian = reals(s, 16 * r.n_out * n);
@@ -208,18 +212,17 @@ static void gauss_newton_sums(const setting *s, const network *net, int weighted
     release(gradient);
     release(jacobian);
     rig_down(&r);
+    return status == BP_OK;
 }
 
 TEST(gauss_newton_sums_are_those_of_single_rows)
 {
     int tried = 0;
     for (int i = 0; i < n_networks; i++) {
-        if (networks[i].loss.loss != BP_LOSS_mse) continue;
-        tried++;
-        gauss_newton_sums(s, &networks[i], 0, 37);
-        gauss_newton_sums(s, &networks[i], 1, 5);
+        tried += gauss_newton_sums(s, &networks[i], 0, 37);
+        tried += gauss_newton_sums(s, &networks[i], 1, 5);
     }
-    CHECK(tried > 2);
+    CHECK(tried >= 12);
 }
 
 const test_case gradient_tests[] = {CASE(gradients_of_losses), CASE(gradients_of_outputs),
