@@ -6,6 +6,7 @@ from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
+from bpcore.csvlogger import CSVLogger
 from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
     DeadUnitsWarning,
@@ -41,6 +42,7 @@ from bpcore.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
 )
+from bpcore.metrics import Metric
 from bpcore.network import Network, mlp
 from bpcore.optimizers import SGD, Adam, AdamW, RMSProp, Rprop
 from bpcore.schedules import CosineDecay, ExponentialDecay, StepDecay
@@ -61,6 +63,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BinaryCrossEntropy",
+    "CSVLogger",
     "CategoricalCrossEntropy",
     "Checkpoint",
     "CosineDecay",
@@ -81,6 +84,7 @@ __all__ = [
     "LeakyReLU",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Metric",
     "Mistake",
     "ModelFileError",
     "Network",

@@ -18,9 +18,11 @@ from bpcore.checks import (
     fraction,
     whole,
 )
+from bpcore.csvlogger import CSVLogger
 from bpcore.errors import ShapeError
-from bpcore.fitrun import EVENTS, Run, history_of, optimizer_text, settings_of
+from bpcore.fitrun import EVENTS, Run, history_of, optimizer_text
 from bpcore.history import History
+from bpcore.metrics import Metric
 from bpcore.progress import Progress
 from bpcore.unfinished import DefaultFloat, DefaultInt, DefaultText, Unfinished
 
@@ -154,7 +156,7 @@ def fit(
         sampling = "shuffle"
     else:
         sampling = choose(sampling, _core.sampling_names(), "sampling")
-    clip = 0.0 if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
+    clip = None if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
     data = _checked(net, X, y, sample_weight, "")
     n = data[0].shape[0]
     if batch_size is BATCH_SIZE:
@@ -171,10 +173,22 @@ def fit(
     held_out = _held_out(n, share)
     optimizer = _optimizer(net, optimizer, earlier)
     batch_size = min(batch_size, n - held_out)
+    others = None if validation is None else validation[0].shape[0]
+    settings = {
+        "n": n,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "sampling": sampling,
+        "gradient_clip": clip,
+        "validation_fraction": share,
+        "sample_weight": data[2] is not None,
+        "n_validation": held_out or others,
+    }
     if earlier is not None:
-        others = None if validation is None else validation[0].shape[0]
-        now = (batch_size, sampling, clip, share)
-        earlier.check(settings_of(data, held_out or others, epochs, *now))
+        earlier.check(settings)
+    for watcher in watchers:
+        if isinstance(watcher, Metric):
+            watcher.check(net, settings["n_validation"] is not None)
     rates = _rates(net, optimizer, epochs, earlier)
     bar = Progress(progress)
     if epochs == 0:
@@ -190,8 +204,7 @@ def fit(
                 rows, others = _split(net.rng, n, held_out, data[2], earlier)
                 validation = (*data, others)
             net.optimizer = optimizer
-            now = (batch_size, sampling, clip, share)
-            run = Run(net, (*data, rows), validation, optimizer, rates, now, earlier)
+            run = Run(net, (*data, rows), validation, optimizer, rates, settings, earlier)
             return run.train(watchers, bar, print_every if verbose else 0, health)
         finally:
             net._exclusive.fitting = False
@@ -301,6 +314,12 @@ def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
         if not isinstance(early_stopping, EarlyStopping):
             early_stopping = EarlyStopping(patience=whole(early_stopping, "early_stopping", 1))
         watchers.append(early_stopping)
-    if watchers:  # what is saved is what the others leave
-        watchers.sort(key=lambda callback: isinstance(callback, Checkpoint))
+    if watchers:  # what is monitored, written and saved is what the others leave
+        watchers.sort(key=_place)
     return watchers
+
+
+def _place(callback: Any) -> int:
+    """Where a callback stands among the others; those of equal place keep their order."""
+    last = enumerate((EarlyStopping, CSVLogger, Checkpoint), 1)
+    return next((place for place, kind in last if isinstance(callback, kind)), 0)
