@@ -202,20 +202,22 @@ class Run:
         X, y, _, rows = self.validation
         return (X, y) if rows is None else (X[rows], y[rows])
 
-    def logs(self, epoch: int) -> dict[str, float]:
-        """Return an epoch's figures."""
+    def logs(self, epoch: int) -> dict[str, Any]:
+        """Return an epoch's figures, with those that callbacks have added so far."""
         logs = {"loss": float(self.losses[epoch])}
         if self.validation_losses is not None:
             logs["validation_loss"] = float(self.validation_losses[epoch])
         logs["learning_rate"] = float(self.rates[epoch])
         logs["seconds"] = float(self.seconds[epoch])
-        return logs
+        return logs | {
+            name: values[epoch] for name, values in self.extra.items() if epoch < len(values)
+        }
 
     def end_epoch(self, watchers: list[Any]) -> bool:
         """Call the callbacks that have not heard of this epoch; say whether one wants to stop."""
         done = self.rounds = self.fit.epoch
         logs = self.logs(done - 1)
-        known, stops = set(logs), False
+        known, stops = set(self.columns()), False
         for i, watcher in enumerate(watchers):
             if self.told[i] >= done:
                 continue
@@ -340,15 +342,12 @@ class Run:
         """Print the lines that are due; return the epochs looked at."""
         for epoch in range(printed, self.fit.epoch):
             if (epoch + 1) % every == 0 or epoch + 1 == last:
-                logs = self.logs(epoch) | {
-                    metric.name: self.extra[metric.name][epoch]
-                    for metric in self.watchers
-                    if isinstance(metric, Metric)
-                }
+                logs = self.logs(epoch)
+                metrics = [metric.name for metric in self.watchers if isinstance(metric, Metric)]
                 figures = "  ".join(
-                    f"{name} {value:.6g}"
-                    for name, value in logs.items()
-                    if name not in ("learning_rate", "seconds")
+                    f"{name} {logs[name]:.6g}"
+                    for name in ("loss", "validation_loss", *metrics)
+                    if name in logs
                 )
                 print(f"epoch {epoch + 1}/{self.rates.size}  {figures}")
         return self.fit.epoch
