@@ -34,7 +34,7 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
-    | {"history", "callbacks", "csvlogger", "metrics"}
+    | {"history", "callbacks", "csvlogger", "metrics", "classweights"}
     | {"unfinished", "health", "healthfigures", "healthreport", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"wrongforwards", "scaling"}

@@ -18,6 +18,7 @@ from bpcore.checks import (
     fraction,
     whole,
 )
+from bpcore.classweights import described, row_weights
 from bpcore.csvlogger import CSVLogger
 from bpcore.errors import ShapeError
 from bpcore.fitrun import EVENTS, Run, history_of, optimizer_text
@@ -45,6 +46,7 @@ def fit(
     optimizer: Any = None,
     sampling: str = SAMPLING,
     sample_weight: "ArrayLike | None" = None,
+    class_weight: Any = None,
     gradient_clip: float | None = None,
     validation_data: Any = None,
     validation_fraction: float = FRACTION,
@@ -79,6 +81,11 @@ def fit(
         ``net.rng.integers(0, n, batch_size)``.
     sample_weight : array_like of shape (n,), optional
         Finite, 0 or more, not all 0.
+    class_weight : "balanced", dict of label to number, or None
+        Weights that multiply those of the rows: for cross-entropy, and for one output whose target
+        is 0 or 1. "balanced" is ``n / (k * count)`` for n rows and k classes, as scikit-learn's,
+        counted in all of `y`; labels that a dict lacks weigh 1. The validation loss does not
+        count them.
     gradient_clip : float, optional
         The largest Euclidean norm of the whole gradient; longer ones are scaled down to it.
     validation_data : (X, y) or (X, y, sample_weight), optional
@@ -98,9 +105,10 @@ def fit(
     resume : bool
         Finish the fit that was interrupted, by Ctrl-C, a callback, another exception, or the end of
         the process after a `Checkpoint`: from the batch where it stood, to the same bits as if
-        nothing had happened, its record too. X, y, weights, validation data and callbacks must be
-        given again. Other arguments that are not given are as they were; those given must be the
-        same, but `epochs` may be larger. Nothing else may have used the network's generator.
+        nothing had happened, its record too. X, y, weights (of rows and of classes), validation
+        data and callbacks must be given again. Other arguments that are not given are as they
+        were; those given must be the same, but `epochs` may be larger. Nothing else may have used
+        the network's generator.
     health : bool
         Whether to look, now and then and on a few rows, at the inputs and at what the layers make
         of them, and to warn of what is wrong; see `Network.health`. Results are the same without.
@@ -173,6 +181,8 @@ def fit(
     held_out = _held_out(n, share)
     optimizer = _optimizer(net, optimizer, earlier)
     batch_size = min(batch_size, n - held_out)
+    kind = {"loss": net.loss, "n_out": net.n_out, "dtype": net.dtype}
+    weight = row_weights(class_weight, data[1], data[2], **kind)
     others = None if validation is None else validation[0].shape[0]
     settings = {
         "n": n,
@@ -182,6 +192,7 @@ def fit(
         "gradient_clip": clip,
         "validation_fraction": share,
         "sample_weight": data[2] is not None,
+        "class_weight": described(class_weight),
         "n_validation": held_out or others,
     }
     if earlier is not None:
@@ -201,10 +212,11 @@ def fit(
         try:
             rows = others = None
             if held_out:
-                rows, others = _split(net.rng, n, held_out, data[2], earlier)
+                rows, others = _split(net.rng, n, held_out, (weight, data[2]), earlier)
                 validation = (*data, others)
             net.optimizer = optimizer
-            run = Run(net, (*data, rows), validation, optimizer, rates, settings, earlier)
+            data = (*data[:2], weight, rows)
+            run = Run(net, data, validation, optimizer, rates, settings, earlier)
             return run.train(watchers, bar, print_every if verbose else 0, health)
         finally:
             net._exclusive.fitting = False
@@ -249,22 +261,23 @@ def _split(
     rng: "np.random.Generator",
     n: int,
     held_out: int,
-    weight: np.ndarray | None,
+    weights: tuple[np.ndarray | None, np.ndarray | None],
     earlier: Unfinished | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the rows to train on and those to hold out, both in order."""
+    """Draw the rows to train on and those to hold out, both in order; each have weights."""
     if earlier is not None:
         rows_held_out = earlier.arrays["held_out"]
         return np.setdiff1d(np.arange(n), rows_held_out), rows_held_out
     before = rng.bit_generator.state
     order = rng.permutation(n)
     rows, rows_held_out = np.sort(order[held_out:]), np.sort(order[:held_out])
-    if weight is not None and not (weight[rows].any() and weight[rows_held_out].any()):
-        rng.bit_generator.state = before
-        raise ValueError(
-            "sample_weight is all zero in the rows that validation_fraction drew to hold out, or "
-            "in the others; give validation_data"
-        )
+    for weight, used in zip(weights, (rows, rows_held_out), strict=True):
+        if weight is not None and not weight[used].any():
+            rng.bit_generator.state = before
+            raise ValueError(
+                "weights are all zero in the rows that validation_fraction drew to hold out, or in "
+                "the others; give validation_data"
+            )
     return rows, rows_held_out
 
 
