@@ -34,7 +34,7 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
-    | {"history", "callbacks", "csvlogger", "metrics", "classweights"}
+    | {"history", "raterange", "callbacks", "csvlogger", "metrics", "classweights"}
     | {"unfinished", "health", "healthfigures", "healthreport", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"wrongforwards", "scaling"}
@@ -46,7 +46,7 @@ GROUPS = [
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
 UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("copies", "weights")}
-UPWARDS |= {("history", "plot")}
+UPWARDS |= {("history", "plot"), ("raterange", "plot")}
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
 LAZY = {
     "safetensors": {"tensorfile"},

@@ -45,6 +45,7 @@ from bpcore.losses import (
 from bpcore.metrics import Metric
 from bpcore.network import Network, mlp
 from bpcore.optimizers import SGD, Adam, AdamW, RMSProp, Rprop
+from bpcore.raterange import LearningRateRange, learning_rate_range
 from bpcore.schedules import CosineDecay, ExponentialDecay, StepDecay
 from bpcore.threads import from_environment as threads_from_environment
 from bpcore.threads import get_num_threads, set_num_threads
@@ -82,6 +83,7 @@ __all__ = [
     "Huber",
     "Identity",
     "LeakyReLU",
+    "LearningRateRange",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Metric",
@@ -105,6 +107,7 @@ __all__ = [
     "explain_gradients",
     "functions",
     "get_num_threads",
+    "learning_rate_range",
     "load",
     "mlp",
     "set_num_threads",

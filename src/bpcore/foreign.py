@@ -90,13 +90,14 @@ def _by_columns(frame: Any, argument: str) -> np.ndarray:
 
 
 def _from_dlpack(value: Any, argument: str) -> np.ndarray:
-    device = tuple(map(int, value.__dlpack_device__()))
-    if device[0] not in _READABLE:
+    try:
+        device = tuple(map(int, value.__dlpack_device__()))
+        array = np.from_dlpack(value) if device[0] in _READABLE else None
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise DTypeError(f"{argument} cannot be read as an array: {error}") from None
+    if array is None:
         raise DTypeError(
             f"{argument} is on another device than the CPU, {device} in DLPack's numbers; copy it "
             "to the CPU first"
         )
-    try:
-        return np.from_dlpack(value)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise DTypeError(f"{argument} cannot be read as an array: {error}") from None
+    return array

@@ -165,7 +165,7 @@ def fit(
     else:
         sampling = choose(sampling, _core.sampling_names(), "sampling")
     clip = None if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
-    data = _checked(net, X, y, sample_weight, "")
+    data = checked(net, X, y, sample_weight, "")
     n = data[0].shape[0]
     if batch_size is BATCH_SIZE:
         batch_size = 32
@@ -223,7 +223,7 @@ def fit(
             bar.close()
 
 
-def _checked(
+def checked(
     net: "Network", X: "ArrayLike", y: "ArrayLike", sample_weight: "ArrayLike | None", of: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return data in the form that C reads; `of` goes before the arguments' names in messages."""
@@ -243,7 +243,7 @@ def _validation(net: "Network", validation_data: Any) -> tuple[Any, ...]:
         raise TypeError("validation_data must be (X, y) or (X, y, sample_weight)")
     weight = validation_data[2] if len(validation_data) == 3 else None
     return (
-        *_checked(net, validation_data[0], validation_data[1], weight, "validation_data "),
+        *checked(net, validation_data[0], validation_data[1], weight, "validation_data "),
         None,
     )
 
