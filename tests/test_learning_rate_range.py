@@ -152,7 +152,7 @@ def test_many_rows():
 
     net.__class__ = Seen
     bpcore.learning_rate_range(net, x, x[:, :2], n_steps=3)
-    assert [rows.shape for rows in seen] == [(1024, 3)] * 3
+    assert [rows.shape for rows in seen] == [(256, 3)] * 3
     assert all(rows is seen[0] for rows in seen)
 
 

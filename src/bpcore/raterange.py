@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bpcore.network import Network
 
-ROWS = 1024
+ROWS = 256
 """So many rows are drawn to look at the loss after each step; all where there are no more."""
 RISE = 3.0
 """The sweep ends where the smoothed loss has risen by so many times the first one."""
@@ -123,7 +123,7 @@ def learning_rate_range(
 
     The learning-rate range test [1]_: rates that are too low change nothing, good ones let the loss
     fall, and too high ones make it rise or diverge, which ends the sweep. The loss is that of the
-    same rows after each step, all or at most 1024 drawn at random. The network, its optimiser and
+    same rows after each step, all or at most 256 drawn at random. The network, its optimiser and
     its generator stay as they are.
 
     Parameters
