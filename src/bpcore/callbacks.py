@@ -3,7 +3,8 @@
 A callback is a function ``callback(net, epoch, logs)`` or an object with any of the methods
 ``on_fit_begin(net)``, ``on_epoch_end(net, epoch, logs)`` and ``on_fit_end(net, history)``. `logs`
 holds the epoch's figures ("loss", "validation_loss", ...); what a callback adds to it becomes a
-column of the history. One that returns True ends the fit.
+column of the history. One that returns True ends the fit. An `EarlyStopping` is told after those
+that may add something, a `CSVLogger` after it, and a `Checkpoint` last.
 
 One that keeps something from epoch to epoch may also have ``state_dict()``, which returns that as a
 dict (of numbers, text, None and arrays), and ``load_state_dict(state)``. Then `fit` with
