@@ -64,7 +64,8 @@ def fit(
     ----------
     X : array_like of shape (n, n_in)
         Rows are samples. Arrays of float32 and float64 are read where they lie, in any layout,
-        memory maps included, and never written to.
+        memory maps included, and never written to. Frames and tensors of other libraries are
+        arrays too, if they have ``__array__`` or DLPack; columns count by position, not by name.
     y : array_like
         The target: shape (n, n_out), or (n,) for one output; class labels for cross-entropy.
     epochs : int
@@ -95,7 +96,8 @@ def fit(
     early_stopping : EarlyStopping, int or None
         An int is the patience of an `EarlyStopping`.
     callbacks : iterable
-        See `bpcore.callbacks`. One may set ``net.optimizer.learning_rate`` for the epochs to come.
+        Functions, or objects such as `Metric`, `CSVLogger` and `Checkpoint`; see
+        `bpcore.callbacks`. One may set ``net.optimizer.learning_rate`` for the epochs to come.
     verbose : int
         1 prints a line every `print_every` epochs, and after the last.
     print_every : int
