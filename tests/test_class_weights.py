@@ -1,9 +1,11 @@
 """Weights of classes are weights of rows."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
+import test_model_file_errors as model_file
 from sklearn.utils.class_weight import compute_sample_weight
 from test_resume import Once, again, records, results
 
@@ -162,3 +164,19 @@ def test_a_fit_goes_on_with_the_same_weights_only(how, weights, tmp_path):
     net.fit(X, y, class_weight=again_given, resume=True, health=False)
     assert results(net) == results(whole)
     assert records(net.history) == records(history)
+
+
+def test_a_file_from_before(tmp_path):
+    """There were no weights of classes, and its fit goes on without."""
+    net, y, _ = build("labels")
+    whole = copy.deepcopy(net)
+    whole.fit(X, y, epochs=3)
+    net.fit(X, y, epochs=3, callbacks=Once(1))
+    net.save(tmp_path / "model")
+    header, description, tensors = model_file.parts(tmp_path / "model")
+    assert description["fit"]["settings"].pop("class_weight", 1) is None
+    header["__metadata__"]["bpcore"] = json.dumps(description)
+    model_file.write_parts(tmp_path / "old", header, tensors)
+    old = bpcore.load(tmp_path / "old")
+    old.fit(X, y, resume=True)
+    assert results(old) == results(whole)
