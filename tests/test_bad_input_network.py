@@ -335,7 +335,7 @@ def test_sample_weights_that_cannot_be(use, weight, error, message):
 def test_weights_all_zero_in_a_part_of_the_rows():
     """A loss without weight would be nan; the generator is as it was."""
     net = regression()
-    message = "sample_weight is all zero in the rows that validation_fraction drew"
+    message = "weights are all zero in the rows that validation_fraction drew"
     for w in np.eye(N):
         for fraction in (0.2, 0.9):
             keywords = {"sample_weight": w, "validation_fraction": fraction}

@@ -112,9 +112,10 @@ def test_keywords_and_their_defaults():
     parameters = inspect.signature(bpcore.Network.fit).parameters
     defaults = {
         "epochs": 1, "batch_size": 32, "optimizer": None, "sampling": "shuffle",
-        "sample_weight": None, "gradient_clip": None, "validation_data": None,
-        "validation_fraction": 0.0, "early_stopping": None, "callbacks": (), "verbose": 0,
-        "print_every": 1, "progress": False, "resume": False, "health": True,
+        "sample_weight": None, "class_weight": None, "gradient_clip": None,
+        "validation_data": None, "validation_fraction": 0.0, "early_stopping": None,
+        "callbacks": (), "verbose": 0, "print_every": 1, "progress": False, "resume": False,
+        "health": True,
     }  # fmt: skip
     keywords = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert keywords == defaults

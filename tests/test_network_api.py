@@ -72,13 +72,13 @@ def test_repr_is_one_line():
 def test_summary():
     summary = small().summary()
     assert summary.splitlines() == [
-        "name   layer                    output  parameters",
-        "first  Dense(4, 6)              6               30",
+        "name   layer                    output  parameters  arrays",
+        "first  Dense(4, 6)              6               30  first.weight (4, 6), first.bias (6,)",
         "1      LeakyReLU(slope=0.2)     6                0",
         "2      Dropout(0.25)            6                0",
-        "3      Dense(6, 5, bias=False)  5               30",
+        "3      Dense(6, 5, bias=False)  5               30  3.weight (6, 5)",
         "4      GELU()                   5                0",
-        "last   Dense(5, 3)              3               18",
+        "last   Dense(5, 3)              3               18  last.weight (5, 3), last.bias (3,)",
         "loss huber, float64, 4 inputs, 78 parameters",
     ]
     assert repr(summary) == str(summary), "a prompt shows it as it prints"

@@ -30,24 +30,25 @@ SOURCE = Path(bpcore.__file__).parent
 # A module may import those of its own group and of the groups above it in this list.
 GROUPS = [
     {"errors", "frames"},
-    {"_core", "arguments", "checks", "configured", "threads"},
+    {"_core", "arguments", "checks", "configured", "foreign", "threads"},
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"least_squares"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
-    | {"history", "callbacks"}
+    | {"history", "raterange", "callbacks", "csvlogger", "metrics", "classweights"}
     | {"unfinished", "health", "healthfigures", "healthreport", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "plot"}
+    | {"checkpoint", "tensorfile", "files", "weights", "plot"}
     | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
-UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("history", "plot")}
+UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("copies", "weights")}
+UPWARDS |= {("history", "plot"), ("raterange", "plot")}
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
 LAZY = {
     "safetensors": {"tensorfile"},

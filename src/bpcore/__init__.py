@@ -7,6 +7,7 @@ from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
+from bpcore.csvlogger import CSVLogger
 from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
     DeadUnitsWarning,
@@ -43,8 +44,10 @@ from bpcore.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
 )
+from bpcore.metrics import Metric
 from bpcore.network import Network, mlp
 from bpcore.optimizers import SGD, Adam, AdamW, RMSProp, Rprop
+from bpcore.raterange import LearningRateRange, learning_rate_range
 from bpcore.schedules import CosineDecay, ExponentialDecay, StepDecay
 from bpcore.threads import from_environment as threads_from_environment
 from bpcore.threads import get_num_threads, set_num_threads
@@ -63,6 +66,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "BinaryCrossEntropy",
+    "CSVLogger",
     "CategoricalCrossEntropy",
     "Checkpoint",
     "CosineDecay",
@@ -81,9 +85,11 @@ __all__ = [
     "Huber",
     "Identity",
     "LeakyReLU",
+    "LearningRateRange",
     "LevenbergMarquardt",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Metric",
     "Mistake",
     "ModelFileError",
     "Network",
@@ -104,6 +110,7 @@ __all__ = [
     "explain_gradients",
     "functions",
     "get_num_threads",
+    "learning_rate_range",
     "load",
     "mlp",
     "set_num_threads",

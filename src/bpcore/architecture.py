@@ -84,14 +84,19 @@ def next_activations(layers: Sequence[Layer]) -> list[str | None]:
 
 def table(names: Sequence[str], layers: Sequence[Layer], width: int) -> str:
     """Return a table of the layers of a network with `width` inputs."""
-    rows = [("name", "layer", "output", "parameters")]
+    rows = [("name", "layer", "output", "parameters", "arrays")]
     for name, layer in zip(names, layers, strict=True):
         width = layer.n_out if isinstance(layer, Dense) else width
-        count = layer.n_parameters if isinstance(layer, Dense) else 0
-        rows.append((name, repr(layer), str(width), f"{count:,}"))
-    first, second, third, last = (max(len(row[i]) for row in rows) for i in range(4))
+        count, arrays = 0, ""
+        if isinstance(layer, Dense):
+            count = layer.n_parameters
+            arrays = f"{name}.weight {(layer.n_in, layer.n_out)}"
+            arrays += f", {name}.bias {(layer.n_out,)}" if layer.has_bias else ""
+        rows.append((name, repr(layer), str(width), f"{count:,}", arrays))
+    first, second, third, fourth, _ = (max(len(row[i]) for row in rows) for i in range(5))
     return "\n".join(
-        f"{a:<{first}}  {b:<{second}}  {c:<{third}}  {d:>{last}}" for a, b, c, d in rows
+        f"{a:<{first}}  {b:<{second}}  {c:<{third}}  {d:>{fourth}}  {e}".rstrip()
+        for a, b, c, d, e in rows
     )
 
 

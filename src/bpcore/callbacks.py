@@ -3,7 +3,8 @@
 A callback is a function ``callback(net, epoch, logs)`` or an object with any of the methods
 ``on_fit_begin(net)``, ``on_epoch_end(net, epoch, logs)`` and ``on_fit_end(net, history)``. `logs`
 holds the epoch's figures ("loss", "validation_loss", ...); what a callback adds to it becomes a
-column of the history. One that returns True ends the fit.
+column of the history. One that returns True ends the fit. An `EarlyStopping` is told after those
+that may add something, a `CSVLogger` after it, and a `Checkpoint` last.
 
 One that keeps something from epoch to epoch may also have ``state_dict()``, which returns that as a
 dict (of numbers, text, None and arrays), and ``load_state_dict(state)``. Then `fit` with
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore.checks import boolean, finite_non_negative, whole
+from bpcore.checks import boolean, choose, finite_non_negative, whole
 
 if TYPE_CHECKING:
     from bpcore.history import History
@@ -31,12 +32,15 @@ class EarlyStopping:
     Parameters
     ----------
     monitor : str or None
-        The name of a column of the history; smaller is better. None is "validation_loss" where
-        there is one, else "loss".
+        The name of a column of the history: "loss", "validation_loss", what a `Metric` or another
+        callback adds. None is "validation_loss" where there is one, else "loss".
+    mode : {"min", "max"} or None
+        Whether smaller or larger figures are better. None is "max" where the name of the figure
+        ends in "accuracy" or "r2", else "min".
     patience : int
         How many epochs without improvement end the fit, 1 or more.
     min_delta : float
-        What counts as an improvement is a decrease by more than this, 0 or more.
+        What counts as an improvement is a change for the better by more than this, 0 or more.
     restore_best : bool
         Whether the network gets back the weights of its best epoch: those after it, or, if the
         figure is "loss", which is taken before each update, those at its start.
@@ -44,7 +48,7 @@ class EarlyStopping:
     Attributes
     ----------
     best : float
-        The best figure of the last fit.
+        The best figure of the last fit; infinity, or minus infinity, before there is one.
     best_epoch : int
         Its epoch, from 0; -1 before there is one.
 
@@ -57,24 +61,42 @@ class EarlyStopping:
     >>> history = net.fit(X, y, epochs=10_000, optimizer="rprop", early_stopping=stopping)
     >>> len(history) < 1000
     True
+
+    On the accuracy of rows held out:
+
+    >>> X, y = [[float(i)] for i in range(-10, 10)], [0] * 10 + [1] * 10
+    >>> net = bpcore.mlp([1, 1], output="sigmoid", loss="bce", rng=0)
+    >>> stopping = bpcore.EarlyStopping(monitor="accuracy", patience=20)
+    >>> history = net.fit(
+    ...     X, y, epochs=500, validation_fraction=0.25, callbacks=[bpcore.Metric("accuracy")],
+    ...     early_stopping=stopping, health=False,
+    ... )
+    >>> stopping.best == max(history["accuracy"]) and len(history) == stopping.best_epoch + 21
+    True
     """
 
     def __init__(
         self,
         *,
         monitor: str | None = None,
+        mode: str | None = None,
         patience: int = 10,
         min_delta: float = 0.0,
         restore_best: bool = True,
     ) -> None:
+        if monitor is not None and not isinstance(monitor, str):
+            raise TypeError(f"monitor must be the name of a column or None, got {monitor!r}")
         self.monitor = monitor
+        if mode is None:
+            mode = "max" if monitor and monitor.endswith(("accuracy", "r2")) else "min"
+        self.mode = choose(mode, ("min", "max"), "mode")
         self.patience = whole(patience, "patience", 1)
         self.min_delta = finite_non_negative(min_delta, "min_delta")
         self.restore_best = boolean(restore_best, "restore_best")
         self._forget()
 
     def _forget(self) -> None:
-        self.best, self.best_epoch = np.inf, -1
+        self.best, self.best_epoch = np.inf if self.mode == "min" else -np.inf, -1
         self._parameters: np.ndarray | None = None  # the best
         self._before: np.ndarray | None = None  # at the start of the epoch
 
@@ -90,7 +112,8 @@ class EarlyStopping:
             raise ValueError(f"monitor {name!r} is not recorded; there are {', '.join(logs)}")
         after = net.parameters.copy()
         # an interruption anywhere in here may be followed by a second call for the same epoch
-        if logs[name] < self.best - self.min_delta:
+        sign = 1 if self.mode == "min" else -1
+        if sign * logs[name] < sign * self.best - self.min_delta:
             # "loss" is that of the weights before their updates
             self._parameters = self._before if name == "loss" else after
             self.best_epoch = epoch

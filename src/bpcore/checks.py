@@ -26,6 +26,7 @@ from bpcore.arguments import (
     whole,
 )
 from bpcore.errors import DTypeError, ShapeError
+from bpcore.foreign import as_ndarray, check_real
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,7 +65,9 @@ def as_array(
     Parameters
     ----------
     value : array_like
-        Real numbers in any shape and layout. Infinities and nan are numbers like any other here.
+        Real numbers in any shape and layout: arrays, nested sequences, and what has ``__array__``
+        or ``__dlpack__``, as frames of pandas and polars and tensors on the CPU. Infinities and nan
+        are numbers like any other here.
     argument : str
         What the caller calls it, for messages.
     dtype : numpy.dtype, optional
@@ -306,15 +309,8 @@ def _as_real(value: Any, argument: str) -> np.ndarray:
             )
         array = value.view(np.ndarray)
     else:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ShapeError(f"{argument} is not a rectangular array: {error}") from None
-    if array.dtype.kind not in "biuf":
-        got = f"dtype {array.dtype}"
-        if array.dtype.kind == "O" and array.size:
-            got += f" ({type(array.flat[0]).__name__})"
-        raise DTypeError(f"{argument} must hold real numbers, got {got}")
+        array = as_ndarray(value, argument)
+    check_real(array, argument)
     return array
 
 

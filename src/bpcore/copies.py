@@ -1,7 +1,7 @@
-"""What a network consists of: its copies, its pickles, and what a file holds of it."""
+"""What a network consists of: copies, pickles, what a file holds of it, and weights for others."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from bpcore.layers import Layer
 from bpcore.layers import from_config as layer_from_config
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+    import os
+
+    from numpy.typing import ArrayLike, DTypeLike
 
     from bpcore.network import Network
     from bpcore.optimizers import Optimizer
@@ -28,7 +30,7 @@ ATTRIBUTES = BUILT_IN | {
 
 
 class Copies:
-    """The part of `Network` that copies it, and takes it apart for files; see there."""
+    """The part of `Network` that copies it, and takes it apart for files and others; see there."""
 
     layers: tuple[Layer, ...]
     names: tuple[str, ...]
@@ -46,6 +48,83 @@ class Copies:
     def astype(self, dtype: "DTypeLike") -> "Network":
         """Return a copy with parameters of another dtype."""
         return self._copied({}, dtype=as_dtype(dtype).name, unfinished=None)
+
+    def load_weights(
+        self,
+        weights: "Mapping[str, ArrayLike] | Sequence[ArrayLike] | str | os.PathLike[str]",
+        *,
+        layout: str = "auto",
+    ) -> None:
+        """Take the weights and biases of another network: of PyTorch, Keras, bpcore or a file.
+
+        Parameters
+        ----------
+        weights : mapping of str to array_like, list of array_like, str or os.PathLike
+            A ``state_dict()`` of PyTorch; ``{v.path: v.numpy() for v in model.weights}`` or
+            ``model.get_weights()`` of Keras; what `get_weights` returned; or the path of a
+            safetensors file of a dict, or of a network that `save` wrote. Names that are those of
+            `parameter_arrays`, as `summary` prints them, go by name, in any order. Other names do
+            not count: then there must be an array for each of the network's, in order, each of a
+            shape that fits. In a file names must be the network's, as files keep no order.
+        layout : {"auto", "in_out", "out_in"}
+            "in_out": weights of shape (n_in, n_out), as here and in Keras; "out_in": their
+            transposes, as in PyTorch. "auto": whichever fits; square weights are as the others are,
+            and refused if none tells.
+
+        Raises
+        ------
+        ShapeError, DTypeError, ValueError, TypeError
+            Too many arrays or too few, a shape that does not fit, values that are not finite or
+            are no real numbers, only square weights without `layout`; nothing has changed.
+        ModelFileError, OSError
+            The file cannot be read; nothing has changed.
+        RuntimeError
+            Another thread is training the network.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import bpcore
+        >>> net = bpcore.mlp([3, 2, 1])
+        >>> state_dict = {
+        ...     "hidden.weight": np.ones((2, 3)), "hidden.bias": np.zeros(2),
+        ...     "output.weight": np.ones((1, 2)), "output.bias": np.zeros(1),
+        ... }
+        >>> net.load_weights(state_dict)
+        >>> net.predict([[1.0, 2.0, 3.0]])
+        array([[12.]])
+        """
+        from bpcore.weights import load_weights
+
+        load_weights(self, weights, layout)
+
+    def get_weights(self, *, layout: str = "in_out") -> dict[str, np.ndarray]:
+        """Return copies of weights and biases by the names of `parameter_arrays`.
+
+        Parameters
+        ----------
+        layout : {"in_out", "out_in"}
+            "in_out": weights of shape (n_in, n_out), as here and in Keras; "out_in": their
+            transposes, as in PyTorch.
+
+        Returns
+        -------
+        dict of str to ndarray
+            In C order; the network does not see changes to them.
+
+        Examples
+        --------
+        For a ``torch.nn.Sequential`` of the same layers, whose names are the same,
+        ``module.load_state_dict({name: torch.from_numpy(array) for name, array in ...})``.
+
+        >>> import bpcore
+        >>> net = bpcore.mlp([4, 5, 3])
+        >>> {name: array.shape for name, array in net.get_weights(layout="out_in").items()}
+        {'0.weight': (5, 4), '0.bias': (5,), '2.weight': (3, 5), '2.bias': (3,)}
+        """
+        from bpcore.weights import get_weights
+
+        return get_weights(self, layout)
 
     def __copy__(self) -> "Network":
         return copy.deepcopy(self)

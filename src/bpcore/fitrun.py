@@ -11,6 +11,7 @@ from bpcore import optimizers, schedules
 from bpcore.callbacks import EarlyStopping
 from bpcore.errors import DivergenceError
 from bpcore.history import History
+from bpcore.metrics import Metric
 from bpcore.progress import Progress
 from bpcore.unfinished import Unfinished, objects
 from bpcore.watch import Watch
@@ -38,11 +39,11 @@ class Run:
         validation: tuple[Any, ...] | None,
         optimizer: optimizers.Optimizer,
         rates: np.ndarray,
-        settings: tuple[int, str, float, float],
+        settings: dict[str, Any],
         earlier: Unfinished | None,
     ) -> None:
         n = data[0].shape[0] if data[3] is None else data[3].size
-        batch_size, sampling, clip, _ = settings
+        batch_size, sampling = settings["batch_size"], settings["sampling"]
         epochs = rates.size
         shuffled = sampling == "replacement" or (sampling == "shuffle" and batch_size < n)
         self.net, self.rates = net, rates
@@ -66,7 +67,7 @@ class Run:
             generator=net.rng,
             slots=self.state.slots,
             n_steps=self.state.step,
-            gradient_clip=clip,
+            gradient_clip=settings["gradient_clip"] or 0.0,
             sampling=sampling,
             batch_size=batch_size,
             order=self.order,
@@ -194,20 +195,27 @@ class Run:
         finally:
             self.net._exclusive.between_epochs = False
 
-    def logs(self, epoch: int) -> dict[str, float]:
-        """Return an epoch's figures."""
+    def validation_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return X and y of the validation data, y as the loss takes it."""
+        X, y, _, rows = self.validation
+        return (X, y) if rows is None else (X[rows], y[rows])
+
+    def logs(self, epoch: int) -> dict[str, Any]:
+        """Return an epoch's figures, with those that callbacks have added so far."""
         logs = {"loss": float(self.losses[epoch])}
         if self.validation_losses is not None:
             logs["validation_loss"] = float(self.validation_losses[epoch])
         logs["learning_rate"] = float(self.rates[epoch])
         logs["seconds"] = float(self.seconds[epoch])
-        return logs
+        return logs | {
+            name: values[epoch] for name, values in self.extra.items() if epoch < len(values)
+        }
 
     def end_epoch(self, watchers: list[Any]) -> bool:
         """Call the callbacks that have not heard of this epoch; say whether one wants to stop."""
         done = self.rounds = self.fit.epoch
         logs = self.logs(done - 1)
-        known, stops = set(logs), False
+        known, stops = set(self.columns()), False
         for i, watcher in enumerate(watchers):
             if self.told[i] >= done:
                 continue
@@ -261,22 +269,16 @@ class Run:
         for name, values in self.extra.items():
             arrays[f"column.{name}"] = objects(values[:recorded])
         if self.order is not None:
-            batch_size, sampling, *_ = self.settings
-            replaces = sampling == "replacement"
+            replaces = self.settings["sampling"] == "replacement"
             if replaces and numbers["drawn"]:
-                arrays["order"] = self.order[:batch_size].copy()
+                arrays["order"] = self.order[: self.settings["batch_size"]].copy()
             elif not replaces and (numbers["drawn"] or numbers["batch"] > 0):
                 arrays["order"] = self.order.copy()
         if numbers["validating"] or (numbers["batch"] == 0 and self.gradients_are_wanted()):
             arrays["gradients"] = self.net.gradients.copy()
-        n_validation = None
-        if self.validation is not None:
-            held_out = self.validation[3]
-            n_validation = len(self.validation[0] if held_out is None else held_out)
-            if held_out is not None:
-                arrays["held_out"] = held_out
-        settings = settings_of(self.data, n_validation, self.rates.size, *self.settings)
-        settings["optimizer"] = self.optimizer_text()
+        if self.validation is not None and self.validation[3] is not None:
+            arrays["held_out"] = self.validation[3]
+        settings = self.settings | {"optimizer": self.optimizer_text()}
         told = self.rounds if self.watchers else numbers["epoch"]
         position = numbers | {"told": told, "first_epoch": self.first_epoch}
         return Unfinished(settings, position, self.callback_states(), arrays)
@@ -339,9 +341,10 @@ class Run:
         for epoch in range(printed, self.fit.epoch):
             if (epoch + 1) % every == 0 or epoch + 1 == last:
                 logs = self.logs(epoch)
+                metrics = [metric.name for metric in self.watchers if isinstance(metric, Metric)]
                 figures = "  ".join(
                     f"{name} {logs[name]:.6g}"
-                    for name in ("loss", "validation_loss")
+                    for name in ("loss", "validation_loss", *metrics)
                     if name in logs
                 )
                 print(f"epoch {epoch + 1}/{self.rates.size}  {figures}")
@@ -372,28 +375,6 @@ def optimizer_text(optimizer: optimizers.Optimizer, learning_rate: Any) -> str:
     twin = copy.copy(optimizer)
     twin.learning_rate = learning_rate
     return repr(twin)
-
-
-def settings_of(
-    data: tuple[Any, ...],
-    n_validation: int | None,
-    epochs: int,
-    batch_size: int,
-    sampling: str,
-    clip: float,
-    share: float,
-) -> dict[str, Any]:
-    """Return what a fit that goes on must share with the one before."""
-    return {
-        "n": data[0].shape[0],
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "sampling": sampling,
-        "gradient_clip": clip or None,
-        "validation_fraction": share,
-        "sample_weight": data[2] is not None,
-        "n_validation": n_validation,
-    }
 
 
 def has_state(callback: Any) -> bool:

@@ -106,7 +106,7 @@ class LevenbergMarquardt(Optimizer):
         )
 
     def check_fit(
-        self, net: "Network", n: int, batch_size: int, sampling: str, gradient_clip: float
+        self, net: "Network", n: int, batch_size: int, sampling: str, gradient_clip: float | None
     ) -> None:
         """Refuse what least squares cannot do."""
         name = type(self).__name__
@@ -116,7 +116,7 @@ class LevenbergMarquardt(Optimizer):
             raise ValueError(f"{name} cannot have an l1 penalty, the network has l1={net.l1:g}")
         if any(isinstance(layer, Dropout) for layer in net.layers):
             raise ValueError(f"{name} cannot train with Dropout")
-        if gradient_clip:
+        if gradient_clip is not None:
             raise ValueError(f"{name} cannot have a gradient_clip, got {gradient_clip:g}")
         if batch_size < n or sampling == "replacement":
             raise ValueError(

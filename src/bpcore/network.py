@@ -367,16 +367,16 @@ class Network(Passes, Copies):
     # ---- to look at ----------------------------------------------------------------------------
 
     def summary(self) -> str:
-        """Return a table of the layers: name, type, width and parameters.
+        """Return a table of the layers: name, type, width, parameters, and names of their arrays.
 
         Examples
         --------
         >>> import bpcore
         >>> bpcore.mlp([4, 5, 3], output="sigmoid").summary()
-        name  layer        output  parameters
-        0     Dense(4, 5)  5               25
+        name  layer        output  parameters  arrays
+        0     Dense(4, 5)  5               25  0.weight (4, 5), 0.bias (5,)
         1     ReLU()       5                0
-        2     Dense(5, 3)  3               18
+        2     Dense(5, 3)  3               18  2.weight (5, 3), 2.bias (3,)
         3     Sigmoid()    3                0
         loss mse, float64, 4 inputs, 43 parameters
         """

@@ -177,7 +177,7 @@ class Optimizer(Configured):
         return tuple(np.zeros(self.slot_shape(n), dtype) for _ in self.slot_names)
 
     def check_fit(
-        self, net: "Network", n: int, batch_size: int, sampling: str, gradient_clip: float
+        self, net: "Network", n: int, batch_size: int, sampling: str, gradient_clip: float | None
     ) -> None:
         """Raise ValueError where this optimiser cannot train a network in this way on n rows."""
 

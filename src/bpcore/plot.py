@@ -1,4 +1,7 @@
-"""The plot of a fit's loss. Only this module imports matplotlib, and only when it draws."""
+"""Plots of losses, by epoch and by learning rate.
+
+Only this module imports matplotlib, and only when it draws.
+"""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -7,8 +10,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .history import History
+    from .raterange import LearningRateRange
 
-__all__ = ["plot_history", "save_loss_plot"]
+__all__ = ["plot_history", "plot_learning_rate_range", "save_loss_plot"]
 
 CURVES = ("loss", "validation_loss")
 
@@ -50,6 +54,37 @@ def plot_history(history: "History", ax: Any = None) -> Any:
     ax.set_ylabel("loss")
     if len(drawn) > 1:
         ax.legend()
+    return ax
+
+
+def plot_learning_rate_range(found: "LearningRateRange", ax: Any = None) -> Any:
+    """Draw the losses of a learning-rate range test, and the rate that it suggests.
+
+    Parameters
+    ----------
+    found : LearningRateRange
+        What `bpcore.learning_rate_range` returned.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new pyplot figure if not given.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        With a logarithmic scale of rates.
+    """
+    if ax is None:
+        from matplotlib import pyplot
+
+        _, ax = pyplot.subplots()
+    ax.plot(found.learning_rates, found.losses, ".", alpha=0.4, label="loss")
+    ax.plot(found.learning_rates, found.smoothed_losses, label="smoothed")
+    if np.isfinite(found.suggestion):
+        ax.axvline(found.suggestion, ls="--", label=f"suggestion {found.suggestion:.2g}")
+    ax.set_xscale("log")
+    ax.set_ylim(top=max(found.losses[0], found.smoothed_losses[0]) * 1.5)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.legend()
     return ax
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Shapes",
     "encode_tensors",
     "format_object",
+    "kinds_of",
     "parse_object",
     "read_header",
     "read_tensors",
@@ -29,7 +30,7 @@ Kinds = dict[str, tuple[np.dtype, tuple[int, ...]]]
 """Dtype and shape of each array."""
 
 _HEADER_LIMIT = 16 * 2**20  # JSON takes some thirty times its length when it is parsed
-_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "float16": "F16"}
 
 
 def encode_tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:
@@ -61,6 +62,21 @@ def read_header(file: BinaryIO) -> tuple[bytes, dict]:
     if not all(isinstance(entry, dict) for entry in header.values()):
         raise ModelFileError("not a safetensors file: an entry of the header is not an object")
     return head, header
+
+
+def kinds_of(header: dict) -> Kinds:
+    """Return dtype and shape of each tensor as the header says, which `read_tensors` verifies."""
+    dtypes = {code: np.dtype(name) for name, code in _TYPES.items()}
+    kinds = {}
+    for name, entry in header.items():
+        if (code := entry.get("dtype")) not in dtypes:
+            known = ", ".join(dtypes)
+            raise ModelFileError(f"tensor {name!a}: dtype {code!a} is none of {known}")
+        shape = entry.get("shape")
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ModelFileError(f"tensor {name!a}: {shape!a} is no shape")
+        kinds[name] = (dtypes[code], tuple(shape))
+    return kinds
 
 
 def read_tensors(file: BinaryIO, head: bytes, header: dict, kinds: Kinds) -> dict[str, np.ndarray]:

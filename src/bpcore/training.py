@@ -18,9 +18,12 @@ from bpcore.checks import (
     fraction,
     whole,
 )
+from bpcore.classweights import described, row_weights
+from bpcore.csvlogger import CSVLogger
 from bpcore.errors import ShapeError
-from bpcore.fitrun import EVENTS, Run, history_of, optimizer_text, settings_of
+from bpcore.fitrun import EVENTS, Run, history_of, optimizer_text
 from bpcore.history import History
+from bpcore.metrics import Metric
 from bpcore.progress import Progress
 from bpcore.unfinished import DefaultFloat, DefaultInt, DefaultText, Unfinished
 
@@ -43,6 +46,7 @@ def fit(
     optimizer: Any = None,
     sampling: str = SAMPLING,
     sample_weight: "ArrayLike | None" = None,
+    class_weight: Any = None,
     gradient_clip: float | None = None,
     validation_data: Any = None,
     validation_fraction: float = FRACTION,
@@ -60,7 +64,8 @@ def fit(
     ----------
     X : array_like of shape (n, n_in)
         Rows are samples. Arrays of float32 and float64 are read where they lie, in any layout,
-        memory maps included, and never written to.
+        memory maps included, and never written to. Frames and tensors of other libraries are
+        arrays too, if they have ``__array__`` or DLPack; columns count by position, not by name.
     y : array_like
         The target: shape (n, n_out), or (n,) for one output; class labels for cross-entropy.
     epochs : int
@@ -78,6 +83,11 @@ def fit(
         ``net.rng.integers(0, n, batch_size)``.
     sample_weight : array_like of shape (n,), optional
         Finite, 0 or more, not all 0.
+    class_weight : "balanced", dict of label to number, or None
+        Weights that multiply those of the rows: for cross-entropy, and for one output whose target
+        is 0 or 1. "balanced" is ``n / (k * count)`` for n rows and k classes, as scikit-learn's,
+        counted in all of `y`; labels that a dict lacks weigh 1. The validation loss does not
+        count them.
     gradient_clip : float, optional
         The largest Euclidean norm of the whole gradient; longer ones are scaled down to it.
     validation_data : (X, y) or (X, y, sample_weight), optional
@@ -87,7 +97,8 @@ def fit(
     early_stopping : EarlyStopping, int or None
         An int is the patience of an `EarlyStopping`.
     callbacks : iterable
-        See `bpcore.callbacks`. One may set ``net.optimizer.learning_rate`` for the epochs to come.
+        Functions, or objects such as `Metric`, `CSVLogger` and `Checkpoint`; see
+        `bpcore.callbacks`. One may set ``net.optimizer.learning_rate`` for the epochs to come.
     verbose : int
         1 prints a line every `print_every` epochs, and after the last.
     print_every : int
@@ -97,9 +108,10 @@ def fit(
     resume : bool
         Finish the fit that was interrupted, by Ctrl-C, a callback, another exception, or the end of
         the process after a `Checkpoint`: from the batch where it stood, to the same bits as if
-        nothing had happened, its record too. X, y, weights, validation data and callbacks must be
-        given again. Other arguments that are not given are as they were; those given must be the
-        same, but `epochs` may be larger. Nothing else may have used the network's generator.
+        nothing had happened, its record too. X, y, weights (of rows and of classes), validation
+        data and callbacks must be given again. Other arguments that are not given are as they
+        were; those given must be the same, but `epochs` may be larger. Nothing else may have used
+        the network's generator.
     health : bool
         Whether to look, now and then and on a few rows, at the inputs and at what the layers make
         of them, and to warn of what is wrong; see `Network.health`. Results are the same without.
@@ -155,8 +167,8 @@ def fit(
         sampling = "shuffle"
     else:
         sampling = choose(sampling, _core.sampling_names(), "sampling")
-    clip = 0.0 if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
-    data = _checked(net, X, y, sample_weight, "")
+    clip = None if gradient_clip is None else finite_positive(gradient_clip, "gradient_clip")
+    data = checked(net, X, y, sample_weight, "")
     n = data[0].shape[0]
     optimizer = _optimizer(net, optimizer, earlier)
     if batch_size is BATCH_SIZE:
@@ -173,10 +185,25 @@ def fit(
     held_out = _held_out(n, share)
     batch_size = min(batch_size, n - held_out)
     optimizer.check_fit(net, n - held_out, batch_size, sampling, clip)
+    kind = {"loss": net.loss, "n_out": net.n_out, "dtype": net.dtype}
+    weight = row_weights(class_weight, data[1], data[2], **kind)
+    others = None if validation is None else validation[0].shape[0]
+    settings = {
+        "n": n,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "sampling": sampling,
+        "gradient_clip": clip,
+        "validation_fraction": share,
+        "sample_weight": data[2] is not None,
+        "class_weight": described(class_weight),
+        "n_validation": held_out or others,
+    }
     if earlier is not None:
-        others = None if validation is None else validation[0].shape[0]
-        now = (batch_size, sampling, clip, share)
-        earlier.check(settings_of(data, held_out or others, epochs, *now))
+        earlier.check(settings)
+    for watcher in watchers:
+        if isinstance(watcher, Metric):
+            watcher.check(net, settings["n_validation"] is not None)
     rates = _rates(net, optimizer, epochs, earlier)
     bar = Progress(progress)
     if epochs == 0:
@@ -189,18 +216,18 @@ def fit(
         try:
             rows = others = None
             if held_out:
-                rows, others = _split(net.rng, n, held_out, data[2], earlier)
+                rows, others = _split(net.rng, n, held_out, (weight, data[2]), earlier)
                 validation = (*data, others)
             net.optimizer = optimizer
-            now = (batch_size, sampling, clip, share)
-            run = Run(net, (*data, rows), validation, optimizer, rates, now, earlier)
+            data = (*data[:2], weight, rows)
+            run = Run(net, data, validation, optimizer, rates, settings, earlier)
             return run.train(watchers, bar, print_every if verbose else 0, health)
         finally:
             net._exclusive.fitting = False
             bar.close()
 
 
-def _checked(
+def checked(
     net: "Network", X: "ArrayLike", y: "ArrayLike", sample_weight: "ArrayLike | None", of: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return data in the form that C reads; `of` goes before the arguments' names in messages."""
@@ -220,7 +247,7 @@ def _validation(net: "Network", validation_data: Any) -> tuple[Any, ...]:
         raise TypeError("validation_data must be (X, y) or (X, y, sample_weight)")
     weight = validation_data[2] if len(validation_data) == 3 else None
     return (
-        *_checked(net, validation_data[0], validation_data[1], weight, "validation_data "),
+        *checked(net, validation_data[0], validation_data[1], weight, "validation_data "),
         None,
     )
 
@@ -238,22 +265,23 @@ def _split(
     rng: "np.random.Generator",
     n: int,
     held_out: int,
-    weight: np.ndarray | None,
+    weights: tuple[np.ndarray | None, np.ndarray | None],
     earlier: Unfinished | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the rows to train on and those to hold out, both in order."""
+    """Draw the rows to train on and those to hold out, both in order; each have weights."""
     if earlier is not None:
         rows_held_out = earlier.arrays["held_out"]
         return np.setdiff1d(np.arange(n), rows_held_out), rows_held_out
     before = rng.bit_generator.state
     order = rng.permutation(n)
     rows, rows_held_out = np.sort(order[held_out:]), np.sort(order[:held_out])
-    if weight is not None and not (weight[rows].any() and weight[rows_held_out].any()):
-        rng.bit_generator.state = before
-        raise ValueError(
-            "sample_weight is all zero in the rows that validation_fraction drew to hold out, or "
-            "in the others; give validation_data"
-        )
+    for weight, used in zip(weights, (rows, rows_held_out), strict=True):
+        if weight is not None and not weight[used].any():
+            rng.bit_generator.state = before
+            raise ValueError(
+                "weights are all zero in the rows that validation_fraction drew to hold out, or in "
+                "the others; give validation_data"
+            )
     return rows, rows_held_out
 
 
@@ -303,6 +331,12 @@ def _callbacks(callbacks: Iterable[Any], early_stopping: Any) -> list[Any]:
         if not isinstance(early_stopping, EarlyStopping):
             early_stopping = EarlyStopping(patience=whole(early_stopping, "early_stopping", 1))
         watchers.append(early_stopping)
-    if watchers:  # what is saved is what the others leave
-        watchers.sort(key=lambda callback: isinstance(callback, Checkpoint))
+    if watchers:  # what is monitored, written and saved is what the others leave
+        watchers.sort(key=_place)
     return watchers
+
+
+def _place(callback: Any) -> int:
+    """Where a callback stands among the others; those of equal place keep their order."""
+    last = enumerate((EarlyStopping, CSVLogger, Checkpoint), 1)
+    return next((place for place, kind in last if isinstance(callback, kind)), 0)

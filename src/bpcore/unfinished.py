@@ -120,7 +120,7 @@ class Unfinished:
     ) -> "Unfinished":
         """Return what `encoded` described; anything else is an exception."""
         made = cls(
-            _like(description["settings"], _SETTINGS),
+            _like(_ABSENT | description["settings"], _SETTINGS),
             _like(description["position"], _POSITION),
             [_like(entry, _CALLBACK) for entry in description["callbacks"]],
         )
@@ -173,8 +173,9 @@ _WHOLE, _NONE = (int,), (type(None),)
 _SETTINGS = {
     "n": _WHOLE, "epochs": _WHOLE, "batch_size": _WHOLE, "sampling": _TEXT,
     "gradient_clip": _NUMBER + _NONE, "validation_fraction": _NUMBER, "sample_weight": _TRUTH,
-    "n_validation": _WHOLE + _NONE, "optimizer": _TEXT,
+    "n_validation": _WHOLE + _NONE, "class_weight": _TEXT + _NONE, "optimizer": _TEXT,
 }  # fmt: skip
+_ABSENT = {"class_weight": None}  # from older files
 _POSITION = {
     "epoch": _WHOLE, "batch": _WHOLE, "drawn": _TRUTH, "validating": _TRUTH,
     "dropout_key": _WHOLE, "told": _WHOLE, "first_epoch": _WHOLE,

@@ -1,0 +1,430 @@
+"""Figures that a user wants to follow: metrics, stopping on them, and the CSV logger."""
+
+import copy
+import csv
+import shutil
+
+import numpy as np
+import pandas
+import pytest
+from sklearn import metrics as sklearn_metrics
+from test_resume import Once, again, records, results
+
+import bpcore
+
+X = np.random.default_rng(3).normal(size=(60, 3))
+LABELS = np.argmax(X + 0.5 * np.random.default_rng(4).normal(size=X.shape), axis=1)
+SIDES = (X[:, 0] > X[:, 1]).astype(float)
+NUMBERS = np.stack([X[:, 0] * X[:, 1], np.sin(X[:, 2])], axis=1)
+HEADS = {  # output, loss, target, metric, the same by scikit-learn
+    "labels": ("softmax", "cross_entropy", LABELS, "accuracy", lambda p: p.argmax(1)),
+    "one-hot": ("softmax", "cross_entropy", np.eye(3)[LABELS], "accuracy", lambda p: p.argmax(1)),
+    "logits": ("identity", "cross_entropy_logits", LABELS, "accuracy", lambda p: p.argmax(1)),
+    "sides": ("sigmoid", "bce", SIDES, "accuracy", lambda p: p > 0.5),
+    "sides, logits": ("identity", "bce_logits", SIDES, "accuracy", lambda p: p > 0),
+    "numbers": ("identity", "mse", NUMBERS, "r2", None),
+    "a number": ("identity", "huber", NUMBERS[:, 0], "r2", None),
+}  # fmt: skip
+
+
+def build(name="labels", **keywords):
+    output, loss, y, *_ = HEADS[name]
+    n_out = 3 if "cross" in loss else np.reshape(y, (60, -1)).shape[1]
+    keywords = {"hidden": "tanh", "output": output, "loss": loss, "rng": 0} | keywords
+    return bpcore.mlp([3, 8, n_out], **keywords), y
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("where", ["given", "held out", "validation"])
+def test_metric(name, where, dtype):
+    """What scikit-learn computes of the predictions, each epoch, on the rows meant."""
+    net, y = build(name, dtype=dtype)
+    function, decide = HEADS[name][3:]
+    seen = []
+
+    def check(net, epoch, logs):
+        run = net._exclusive.run
+        rows = {"given": slice(40), "validation": slice(30, None)}.get(where)
+        rows = run.validation[3] if rows is None else rows
+        p = net.predict(X[rows])
+        if decide is None:
+            value = sklearn_metrics.r2_score(y[rows], p)
+        else:
+            labels = y.argmax(1) if y.ndim == 2 else y
+            value = sklearn_metrics.accuracy_score(labels[rows], decide(p).ravel())
+        seen.append(value)
+
+    metric = bpcore.Metric("figure", function, data=(X[:40], y[:40]) if where == "given" else None)
+    keywords = {"held out": {"validation_fraction": 0.3}}.get(where, {})
+    if where == "validation":
+        keywords = {"validation_data": (X[30:], y[30:])}
+    history = net.fit(
+        X, y, epochs=4, optimizer="adam", callbacks=[check, metric], health=False, **keywords
+    )
+    np.testing.assert_allclose(history["figure"], seen, rtol=50 * np.finfo(dtype).eps)
+    assert len(set(seen)) > 1 or decide is not None
+
+
+def test_many_sides_are_counted_one_by_one():
+    net = bpcore.Network([bpcore.Dense(1, 2, weight_init="zeros", bias_init=[1.0, -1.0])],
+                         loss="bce_logits")  # fmt: skip
+    y = [[1, 0], [1, 1], [0, 1]]
+    metric = bpcore.Metric("accuracy", data=([[0.0]] * 3, y))
+    rate = bpcore.SGD(learning_rate=1e-9)
+    assert net.fit([[0.0]] * 3, y, optimizer=rate, callbacks=metric)["accuracy"] == [3 / 6]
+
+
+def test_r2_of_a_constant_target():
+    for bias, r2 in ((2.0, 1.0), (1.0, 0.0)):
+        net = bpcore.Network([bpcore.Dense(1, 1, weight_init="zeros", bias_init=[bias])])
+        logs = {}
+        bpcore.Metric("r2", data=([[0.0], [1.0]], [2.0, 2.0])).on_epoch_end(net, 0, logs)
+        assert logs == {"r2": r2}
+
+
+def test_a_function_of_ones_own():
+    """Gets the target in the shape of the predictions, may not change it, and returns a number."""
+    net, y = build("a number")
+    given = y.copy()
+
+    def function(y, prediction):
+        assert y.shape == prediction.shape == (60, 1)
+        with pytest.raises(ValueError, match="read-only"):
+            y[0] = 7
+        return np.float32(0.5)
+
+    metric = bpcore.Metric("mine", function)
+    assert net.fit(X, y, validation_data=(X, given), callbacks=[metric])["mine"] == [0.5]
+    assert given.flags.writeable
+
+
+def test_a_metric_changes_no_bits():
+    for name in ("labels", "numbers"):
+        net, y = build(name)
+        twin = copy.deepcopy(net)
+        metric = bpcore.Metric(HEADS[name][3])
+        keywords = {"epochs": 3, "validation_fraction": 0.25, "optimizer": "adam"}
+        net.fit(X, y, callbacks=[metric], **keywords)
+        twin.fit(X, y, **keywords)
+        assert results(net) == results(twin)
+
+
+def test_metrics_are_printed(capsys):
+    net, y = build()
+    history = net.fit(X, y, epochs=2, verbose=1, validation_fraction=0.25,
+                      callbacks=[bpcore.Metric("accuracy"), bpcore.GradientNorms()])  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [
+        f"epoch {i + 1}/2  loss {history['loss'][i]:.6g}  validation_loss "
+        f"{history['validation_loss'][i]:.6g}  accuracy {history['accuracy'][i]:.6g}"
+        for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("auc",), ValueError, "unknown metric 'auc'. The choices are accuracy, r2"),
+        (("acc", "acuracy"), ValueError, "'acuracy'; did you mean 'accuracy'"),
+        (("loss", max), ValueError, "cannot be called 'loss'"),
+        (("", max), ValueError, "cannot be called ''"),
+        ((max,), TypeError, "name of a metric must be text"),
+        (("a", 3), TypeError, "function must be a callable or a name, got 3"),
+    ],
+)
+def test_metrics_that_cannot_be(arguments, error, message):
+    with pytest.raises(error, match=message):
+        bpcore.Metric(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "message"),
+    [
+        ("labels", bpcore.Metric("r2", data=(X, LABELS)), "r2 is not for classes"),
+        ("numbers", bpcore.Metric("accuracy", data=(X, NUMBERS)), "network has mse; give a func"),
+        ("labels", bpcore.Metric("accuracy"), "metric 'accuracy' needs validation data"),
+        ("labels", bpcore.Metric("a", max, data=(X[:, :2], LABELS)), "'a': X has 2 columns, but"),
+        ("labels", bpcore.Metric("a", max, data=(X, LABELS + 1)), "'a': y: label 3 in row"),
+        ("labels", bpcore.Metric("a", max, data=(X[:0], LABELS[:0])), "'a': X has no rows"),
+        ("labels", bpcore.Metric("a", max, data=(X * np.nan, LABELS)), r"'a': X\[0, 0\] is nan"),
+    ],
+)
+def test_a_metric_that_does_not_suit_the_fit(name, metric, message):
+    """Nothing has begun."""
+    net, y = build(name)
+    before = net.parameters.copy(), str(net.rng.bit_generator.state)
+    with pytest.raises(ValueError, match=message):
+        net.fit(X, y, callbacks=[bpcore.GradientNorms(), metric])
+    assert net.optimizer is None and net._interrupted is None
+    assert net.parameters.tobytes() == before[0].tobytes()
+    assert str(net.rng.bit_generator.state) == before[1]
+
+
+@pytest.mark.parametrize("data", [3, (X,), (X, LABELS, LABELS)])
+def test_data_of_a_metric(data):
+    with pytest.raises(TypeError, match=r"data must be \(X, y\)"):
+        bpcore.Metric("accuracy", data=data)
+
+
+# ---------------------------------------------------------------------------------- early stopping
+
+
+class Script:
+    def __init__(self, values):
+        self.values, self.parameters = values, []
+
+    def __call__(self, net, epoch, logs):
+        logs["figure"] = self.values[epoch]
+        self.parameters.append(net.parameters.copy())
+
+
+LARGER = {  # values, keywords, epochs run, best epoch
+    "improves": ([1, 2, 3, 4], {"patience": 1}, 4, 3),
+    "gets worse": ([4, 3, 2, 1], {"patience": 2}, 3, 0),
+    "negative": ([-3, -1, -2, -2, -2], {"patience": 2}, 4, 1),
+    "by exactly so much": ([1, 2, 2, 3.5], {"patience": 2, "min_delta": 1}, 3, 0),
+    "nan": ([np.nan, 0, np.nan, np.nan, 5], {"patience": 2}, 4, 1),
+    "nan only": ([np.nan] * 4, {"patience": 2}, 3, -1),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_stopping_where_larger_is_better(name):
+    values, keywords, epochs, best = LARGER[name]
+    net, y = build()
+    script = Script(values)
+    stopping = bpcore.EarlyStopping(monitor="figure", mode="max", **keywords)
+    history = net.fit(X, y, epochs=len(values), callbacks=script, early_stopping=stopping)
+    assert len(history) == epochs and stopping.best_epoch == best
+    assert stopping.best == (-np.inf if best < 0 else values[best])
+    np.testing.assert_array_equal(net.parameters, script.parameters[best])
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [(None, "min"), ("loss", "min"), ("accuracy", "max"), ("validation_r2", "max"), ("r", "min")],
+)
+def test_mode_by_default(monitor, mode):
+    assert bpcore.EarlyStopping(monitor=monitor).mode == mode
+    for said in ("min", "max"):
+        assert bpcore.EarlyStopping(monitor=monitor, mode=said).mode == said
+
+
+def test_modes_that_cannot_be():
+    with pytest.raises(ValueError, match="unknown mode 'maximum'; did you mean 'max'"):
+        bpcore.EarlyStopping(mode="maximum")
+    with pytest.raises(TypeError, match="monitor must be the name of a column or None, got 3"):
+        bpcore.EarlyStopping(monitor=3)
+
+
+def test_the_network_of_the_best_accuracy():
+    """Wherever it stands among the callbacks, the figure is there when it is looked at."""
+    net, y = build()
+    for first in (True, False):
+        trained = copy.deepcopy(net)
+        stopping = bpcore.EarlyStopping(monitor="accuracy", patience=15)
+        metric = bpcore.Metric("accuracy", data=(X, y))
+        callbacks = [stopping, metric] if first else [metric, stopping]
+        history = trained.fit(
+            X[:30],
+            y[:30],
+            epochs=400,
+            callbacks=callbacks,
+            optimizer=bpcore.Adam(learning_rate=0.05),
+        )
+        accuracy = history["accuracy"]
+        best = int(np.argmax(accuracy))  # the first of the largest
+        assert len(history) == best + 16 < 400 and max(accuracy) > accuracy[-1]
+        assert np.mean(trained.predict(X).argmax(1) == y) == stopping.best == accuracy[best]
+
+
+@pytest.mark.parametrize("how", ["same", "file"])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_stopping_on_accuracy_goes_on(how, error, tmp_path):
+    """Interrupted in any epoch: the same bits, history and best weights."""
+    net, y = build()
+
+    def given():
+        stopping = bpcore.EarlyStopping(monitor="accuracy", patience=4)
+        return {"callbacks": [bpcore.Metric("accuracy")], "early_stopping": stopping}
+
+    keywords = {"epochs": 60, "validation_fraction": 0.5, "health": False}
+    keywords["optimizer"] = bpcore.RMSProp(learning_rate=0.01)
+    whole = copy.deepcopy(net)
+    history = whole.fit(X, y, **keywords, **given())
+    assert 6 < len(history) < 60
+    for epoch in (0, 3, len(history) - 2):
+        parts, kept = copy.deepcopy(net), given()
+        kept["callbacks"].append(Once(epoch, error))
+        if error is None:
+            parts.fit(X, y, **keywords, **kept)
+        else:
+            with pytest.raises(error):
+                parts.fit(X, y, **keywords, **kept)
+        parts = again(parts, how, tmp_path / "model")
+        parts.fit(X, y, **given(), resume=True)
+        assert results(parts) == results(whole), epoch
+        assert records(parts.history) == records(history), epoch
+
+
+# -------------------------------------------------------------------------------------- CSV logger
+
+
+def read(path, separator=","):
+    """Of numbers, to the last bit, which not every pandas.read_csv gives."""
+    with open(path, newline="") as file:
+        names, *rows = csv.reader(file, delimiter=separator)
+    frame = pandas.DataFrame(np.array(rows, float), columns=names)
+    return frame.astype({"epoch": np.int64})
+
+
+def same(path, history, separator=","):
+    frame = history.to_frame()
+    pandas.testing.assert_frame_equal(read(path, separator), frame, check_exact=True)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv(separator, tmp_path):
+    """Holds the history to the last bit; every line is there as soon as the next callback."""
+    net, y = build()
+    path, lines = tmp_path / "history.csv", []
+
+    def look(net, epoch, logs):
+        if path.exists():
+            lines.append(path.read_bytes().count(b"\n"))
+
+    class Last(bpcore.Checkpoint):
+        def on_epoch_end(self, net, epoch, logs):
+            look(net, epoch, logs)
+
+        def on_fit_end(self, net, history):
+            pass
+
+    callbacks = [bpcore.CSVLogger(path, separator=separator), bpcore.Metric("accuracy"), Last("")]
+    history = net.fit(X, y, epochs=5, validation_fraction=0.2, callbacks=callbacks)
+    same(path, history, separator)
+    assert lines == [2, 3, 4, 5, 6], "it comes after the metric and before checkpoints"
+    assert path.read_text().startswith(separator.join(["epoch", "loss", "validation_loss"]))
+    net.fit(X, y, epochs=2, callbacks=callbacks[:1])
+    assert len(read(path, separator)) == 2, "a new fit starts the file anew"
+
+
+def test_csv_of_strange_figures(tmp_path):
+    """Columns are those of the first epoch; what is not there is an empty field."""
+    net, y = build()
+    path = tmp_path / "history.csv"
+
+    def note(net, epoch, logs):
+        if epoch == 0:
+            logs |= {'a "word", or two': 'x,"y"\nz', "n": np.int64(7), "yes": True}
+        else:
+            logs |= {"later": 1.0, "n": np.float32(0.1)}
+
+    net.fit(X, y, epochs=2, callbacks=[note, bpcore.CSVLogger(path)])
+    with open(path, newline="") as file:
+        first, second = csv.DictReader(file)
+    assert list(first)[-3:] == ['a "word", or two', "n", "yes"]
+    assert list(first.values())[-3:] == ['x,"y"\nz', "7", "True"]
+    assert list(second.values())[-3:] == ["", repr(float(np.float32(0.1))), ""]
+
+
+def test_csv_appends(tmp_path):
+    net, y = build()
+    path = tmp_path / "history.csv"
+    logger = bpcore.CSVLogger(path, append=True)
+    histories = [net.fit(X, y, epochs=n, callbacks=logger) for n in (3, 2)]
+    both = pandas.concat([history.to_frame() for history in histories], ignore_index=True)
+    pandas.testing.assert_frame_equal(read(path), both, check_exact=True)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"has the columns 'epoch,loss,.*, and this fit records "):
+        net.fit(X, y, validation_fraction=0.5, callbacks=logger)
+    assert path.read_bytes() == before
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", ["same", "file"])
+@pytest.mark.parametrize("append", [False, True])
+def test_csv_goes_on(how, append, tmp_path, monkeypatch):
+    """Interrupted before its line, in the middle of one, after it, and between epochs."""
+    net, y = build()
+    keywords = {"epochs": 5, "optimizer": "adam"}
+    write, path = bpcore.CSVLogger._write, tmp_path / "history.csv"
+    if append:
+        net.fit(X, y, epochs=2, callbacks=bpcore.CSVLogger(path))
+    before = path.read_bytes() if append else b""
+
+    def broken(place, epoch):
+        def _write(logger, rows):
+            if rows[-1]["epoch"] != epoch:
+                return write(logger, rows)
+            if place == "after":
+                write(logger, rows)
+            if place == "middle":
+                with open(path, "ab") as file:
+                    file.write(b"1,0.2")
+            raise Crash
+
+        return _write
+
+    for epoch in (0, 2, 4):
+        for place in ("before", "middle", "after", "between"):
+            path.write_bytes(before)
+            parts, logger = copy.deepcopy(net), bpcore.CSVLogger(path, append=append)
+            if place != "between":
+                monkeypatch.setattr(bpcore.CSVLogger, "_write", broken(place, epoch))
+            with pytest.raises(Crash):
+                once = Once(epoch, Crash() if place == "between" else None)
+                once.done = place != "between"
+                parts.fit(X, y, **keywords, callbacks=[logger, once])
+            monkeypatch.setattr(bpcore.CSVLogger, "_write", write)
+            parts = again(parts, how, tmp_path / "model")
+            logger = logger if how == "same" else bpcore.CSVLogger(path, append=append)
+            parts.fit(X, y, callbacks=[logger], resume=True)
+            frame = read(path)[2 if append else 0 :].reset_index(drop=True)
+            pandas.testing.assert_frame_equal(frame, parts.history.to_frame(), check_exact=True)
+            assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("left", ["all", "half", "nothing"])
+def test_csv_after_a_crash(left, tmp_path):
+    """The checkpoint is older than the file, or the file is cut short or gone."""
+    net, y = build()
+    path, saved = tmp_path / "history.csv", tmp_path / "model"
+
+    def given():
+        return {"callbacks": [bpcore.CSVLogger(path), bpcore.Checkpoint(saved, every=3)]}
+
+    def crash(net, epoch, logs):
+        if epoch == 4:
+            raise Crash
+
+    with pytest.raises(Crash):
+        net.fit(X, y, epochs=8, callbacks=[*given()["callbacks"], crash])
+    assert len(read(path)) == 4  # and of them the checkpoint knows three
+    if left == "half":
+        shutil.copy(path, tmp_path / "copy")
+        path.write_bytes(path.read_bytes()[:70])
+    elif left == "nothing":
+        path.unlink()
+    parts = bpcore.load(saved)
+    history = parts.fit(X, y, **given(), resume=True)
+    assert len(history) == 8
+    same(path, history)
+
+
+@pytest.mark.parametrize("separator", ["", ",,", "a", "1", ".", '"', "\n", "-"])
+def test_separators_that_cannot_be(separator):
+    with pytest.raises(ValueError, match="separator must be one character"):
+        bpcore.CSVLogger("x", separator=separator)
+
+
+def test_csv_that_cannot_be(tmp_path):
+    net, y = build()
+    with pytest.raises(TypeError, match="separator must be text, got 3"):
+        bpcore.CSVLogger("x", separator=3)
+    with pytest.raises(TypeError, match="append must be True or False"):
+        bpcore.CSVLogger("x", append=1)
+    with pytest.raises(FileNotFoundError):
+        net.fit(X, y, callbacks=[bpcore.CSVLogger(tmp_path / "none" / "x.csv")])
