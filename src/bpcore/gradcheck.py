@@ -20,7 +20,7 @@ from bpcore.checks import (
     choose,
     whole,
 )
-from bpcore.errors import DTypeError, ShapeError
+from bpcore.errors import DivergenceError, DTypeError, ShapeError
 from bpcore.gradhints import explain_difference
 from bpcore.gradlines import Block, Lines, choose_lines
 from bpcore.gradreport import ArrayCheck, GradientReport
@@ -199,7 +199,10 @@ def check_network_gradients(
     sample_weight = as_sample_weight(sample_weight, len(X), FLOAT64)
 
     def value() -> float:
-        return float(copy.loss_value(X, y, sample_weight=sample_weight))
+        try:
+            return float(copy.loss_value(X, y, sample_weight=sample_weight))
+        except DivergenceError:  # of a loss in Python; others return what is not finite
+            return np.nan
 
     arrays = copy.parameter_arrays()
     ends = np.cumsum([array.size for array in arrays.values()])
