@@ -5,7 +5,8 @@ optimizer state as ``optimizer.<slot>``, and one metadata entry, ``bpcore``, who
 
 - ``format``: version of this description, an integer;
 - ``bpcore``: version of the package that wrote the file;
-- ``network``: layers, loss (of a `CustomLoss` name and reduction only), dtype, penalties, optimizer, generator state and ``net.metadata``;
+- ``network``: layers, loss (of a `CustomLoss` only name and reduction), dtype, penalties,
+  optimizer, generator state and ``net.metadata``;
 - ``optimizer_step``, ``optimizer_epoch``: numbers of steps that the optimizer has taken, and of
   epochs that it has done in fits (0 in older files);
 - ``fit``: only where a fit was interrupted, what finishes it (`bpcore.unfinished.Unfinished`):
