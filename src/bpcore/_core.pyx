@@ -475,7 +475,8 @@ cdef class LossCall:
     ----------
     loss : object
         Its ``losses_of(prediction, target)`` and ``slopes_of(prediction, target)`` return arrays of the predictions' dtype.
-    dtype : {"float32", "float64"}
+    dtype : bp_dtype
+        That of the network.
     lock : object or None
         What the caller holds, and the loss might ask for.
     """

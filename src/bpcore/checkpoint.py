@@ -150,7 +150,7 @@ def load(path: str | os.PathLike[str], *, loss: "str | Loss | None" = None) -> N
     """
     with open_regular(path) as file:
         try:
-            return _decode(file, None if loss is None else losses.get(loss))
+            return _decode(file, os.fsdecode(path), None if loss is None else losses.get(loss))
         except ModelFileError as error:
             # A message may quote the file, which may hold megabytes where a name should be.
             message = f"{os.fsdecode(path)}: {str(error)[:500]}"
@@ -183,13 +183,13 @@ def _encode(net: Network) -> bytes:
         raise ValueError(f"cannot save the network, its generator or metadata: {error}") from error
 
 
-def _decode(file: BinaryIO, loss: Loss | None) -> Network:
-    """Read, check and build a network; errors don't name the file yet."""
+def _decode(file: BinaryIO, path: str, loss: Loss | None) -> Network:
+    """Read, check and build a network; what is the file's fault doesn't name it yet."""
     head, header = read_header(file)
     document = _read_description(header)
     network, fit = document["network"], document.get("fit")
     if loss is None:
-        _check_loss(network.get("loss"))
+        _check_loss(network.get("loss"), path)
     with _blaming_file():
         dtype = as_dtype(network["dtype"])
         parameters = _parameter_shapes(network)
@@ -240,13 +240,13 @@ def _read_description(header: dict) -> dict:
     return document
 
 
-def _check_loss(described: Any) -> None:
-    """Refuse a loss that only its user can bring back; the file itself is in order."""
+def _check_loss(described: Any, path: str) -> None:
+    """Refuse a loss that only its user can bring back; there is nothing wrong with the file."""
     if isinstance(described, dict) and described.get("type") == CustomLoss.__name__:
         name = str(described.get("name"))[:100]
         raise ValueError(
-            f"the network's loss is a CustomLoss, {name!a}, whose functions no file holds; give it "
-            "as bpcore.load(path, loss=...), or any other loss to predict only"
+            f"{path}: the network's loss is a CustomLoss, {name!a}, whose functions no file holds; "
+            "give it as bpcore.load(path, loss=...), or any other loss to predict only"
         )
 
 

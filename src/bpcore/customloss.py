@@ -73,7 +73,7 @@ class CustomLoss(Loss):
     order at any number of threads, so results are as repeatable as the functions are. What a
     function raises leaves `fit`, `loss_value` and the rest unchanged; the weights are then those
     after the last whole batch, and ``fit(..., resume=True)`` goes on from there. A number that is
-    not finite ends a fit as a `DivergenceError` that says where it was. In a file there is only the
+    not finite is a `DivergenceError` that says where it was. In a file there is only the
     name of such a loss: ``bpcore.load(path, loss=...)`` gives it back. A pickle holds the
     functions if they can be pickled; a copy of a network shares them. `explain_gradients` does not
     know such losses.
