@@ -176,7 +176,7 @@ class CustomLoss(Loss):
 
     def config(self) -> dict[str, Any]:
         """Return what a file can hold: all but the functions."""
-        return {"type": type(self).__name__, "name": self.name, "reduction": self.reduction}
+        return {"type": CustomLoss.__name__, "name": self.name, "reduction": self.reduction}
 
     def __repr__(self) -> str:
         functions = (
