@@ -20,7 +20,8 @@ from bpcore.checks import (
     choose,
     whole,
 )
-from bpcore.errors import DivergenceError, DTypeError, ShapeError
+from bpcore.customloss import NonFiniteLossError
+from bpcore.errors import DTypeError, ShapeError
 from bpcore.gradhints import explain_difference
 from bpcore.gradlines import Block, Lines, choose_lines
 from bpcore.gradreport import ArrayCheck, GradientReport
@@ -201,7 +202,7 @@ def check_network_gradients(
     def value() -> float:
         try:
             return float(copy.loss_value(X, y, sample_weight=sample_weight))
-        except DivergenceError:  # of a loss in Python; others return what is not finite
+        except NonFiniteLossError:  # of a loss in Python; others return what is not finite
             return np.nan
 
     arrays = copy.parameter_arrays()
