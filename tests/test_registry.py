@@ -31,7 +31,7 @@ SOURCE = Path(bpcore.__file__).parent
 GROUPS = [
     {"errors", "frames"},
     {"_core", "arguments", "checks", "configured", "foreign", "threads"},
-    {"initializers", "layer_base", "dense", "layers", "losses"}
+    {"initializers", "layer_base", "dense", "layers", "losses", "customloss"}
     | {"schedules", "optimizers", "functions"},
     {"least_squares"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
@@ -47,8 +47,14 @@ GROUPS = [
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
-UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("copies", "weights")}
-UPWARDS |= {("history", "plot"), ("raterange", "plot")}
+UPWARDS = {
+    ("copies", "weights"),
+    ("customloss", "gradcheck"),
+    ("history", "plot"),
+    ("network", "checkpoint"),
+    ("network", "gradcheck"),
+    ("raterange", "plot"),
+}
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
 LAZY = {
     "safetensors": {"tensorfile"},

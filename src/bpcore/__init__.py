@@ -8,6 +8,7 @@ from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
 from bpcore.csvlogger import CSVLogger
+from bpcore.customloss import CustomLoss
 from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
     DeadUnitsWarning,
@@ -27,6 +28,7 @@ from bpcore.layers import (
     GELU,
     Dense,
     Dropout,
+    Exp,
     Identity,
     LeakyReLU,
     ReLU,
@@ -43,6 +45,8 @@ from bpcore.losses import (
     Huber,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
 from bpcore.metrics import Metric
 from bpcore.network import Network, mlp
@@ -70,12 +74,14 @@ __all__ = [
     "CategoricalCrossEntropy",
     "Checkpoint",
     "CosineDecay",
+    "CustomLoss",
     "DTypeError",
     "DeadUnitsWarning",
     "Dense",
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Exp",
     "Explanation",
     "ExponentialDecay",
     "GradientNorms",
@@ -93,6 +99,8 @@ __all__ = [
     "Mistake",
     "ModelFileError",
     "Network",
+    "Poisson",
+    "Quantile",
     "RMSProp",
     "ReLU",
     "Rprop",

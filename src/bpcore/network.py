@@ -36,9 +36,10 @@ class Network(Passes, Copies):
         The first that has widths (`Dense`) says how many inputs there are. A layer belongs to one
         network. Weights that nobody has set or looked at yet are drawn from `rng`.
     loss : str or Loss
-        A loss, or its name: mse, mae, huber, bce, bce_logits, cross_entropy, cross_entropy_logits.
-        After `Sigmoid` binary cross-entropy, and after `Softmax` cross-entropy, is computed from
-        the logits.
+        A loss, or its name: mse, mae, huber, quantile, bce, bce_logits, cross_entropy,
+        cross_entropy_logits, poisson, poisson_log. After `Sigmoid` binary cross-entropy, after
+        `Softmax` cross-entropy and after `Exp` the Poisson loss is computed from what goes into
+        that layer. A loss of your own is a `CustomLoss`.
     dtype : {"float64", "float32"}
         Of the parameters and of all arithmetic.
     rng : int, numpy.random.Generator or None
@@ -141,8 +142,9 @@ class Network(Passes, Copies):
 
     def _make_plan(self, dtype: str | None = None) -> _core.Plan:
         loss = (self.loss.kernel, self.loss.parameter, self.loss.reduction, self.l2, self.l1)
+        called = self.loss if self.loss.calls_python else None
         layers = [spec(layer) for layer in self.layers]
-        return _core.Plan(dtype or self.dtype.name, self.n_in, layers, loss)
+        return _core.Plan(dtype or self.dtype.name, self.n_in, layers, loss, called)
 
     def _bind(self) -> None:
         """Make the layers' arrays views of the flat ones."""
@@ -382,7 +384,7 @@ class Network(Passes, Copies):
         """
         total = f"{self.n_in:,} inputs, {self._parameters.size:,} parameters"
         text = table(self.names, self.layers, self.n_in)
-        return Text(f"{text}\nloss {self.loss.kernel}, {self.dtype}, {total}")
+        return Text(f"{text}\nloss {self.loss.label}, {self.dtype}, {total}")
 
     def __repr__(self) -> str:
         layers = ", ".join(
@@ -390,9 +392,7 @@ class Network(Passes, Copies):
             for name, layer in zip(self.names, self.layers, strict=True)
         )
         n_parameters = self._parameters.size
-        return (
-            f"Network({layers}, loss={self.loss.kernel}, {self.dtype}, {n_parameters} parameters)"
-        )
+        return f"Network({layers}, loss={self.loss.label}, {self.dtype}, {n_parameters} parameters)"
 
 
 def mlp(
