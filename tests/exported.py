@@ -74,9 +74,7 @@ class Program:
                 f"static void run_{name}(const void *input, void *output)\n"
                 f"{{\n    {name}((const {real} *)input, ({real} *)output{extra});\n}}"
             )
-            rows.append(
-                f"    {{run_{name}, {n_in} * sizeof({real}), {n_out} * sizeof({real})}},"
-            )
+            rows.append(f"    {{run_{name}, {n_in} * sizeof({real}), {n_out} * sizeof({real})}},")
         text = DRIVER.format(wrappers="\n".join(wrappers), rows="\n".join(rows))
         (self.folder / "driver.c").write_text(text)
 

@@ -158,9 +158,7 @@ def _check_name(name: Any) -> None:
     if not isinstance(name, str):
         raise TypeError(f"name must be text, got {name!r}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(
-            f"name must be a C identifier that starts with a letter, got {name!r}"
-        )
+        raise ValueError(f"name must be a C identifier that starts with a letter, got {name!r}")
     if name in RESERVED:
         raise ValueError(f"name must be free in C and C++, but {name!r} is taken")
 
@@ -210,7 +208,9 @@ def _header(net: Network, name: str, title: str, file: str, n_workspace: int) ->
     from bpcore import csource
 
     upper, real = name.upper(), csource.c_type(net.dtype)
-    guard = re.sub(r"\W", "_", f"{upper}_{file}").upper() if not file.startswith(name) else f"{upper}_H"
+    guard = (
+        re.sub(r"\W", "_", f"{upper}_{file}").upper() if not file.startswith(name) else f"{upper}_H"
+    )
     sizes = [f"#define {upper}_N_IN {net.n_in}", f"#define {upper}_N_OUT {net.n_out}"]
     parameters = f"const {real} input[{upper}_N_IN], {real} output[{upper}_N_OUT]"
     if n_workspace:
@@ -227,7 +227,7 @@ def _header(net: Network, name: str, title: str, file: str, n_workspace: int) ->
             'extern "C" {',
             "#endif",
             "",
-            "/* The arrays must not overlap. */" ,
+            "/* The arrays must not overlap. */",
             f"void {name}({parameters});",
             "",
             "#ifdef __cplusplus",

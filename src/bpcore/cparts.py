@@ -179,7 +179,7 @@ static double @name@_fma_once(double a, double b, double c)
 """,
 }
 ROUNDED = """\
-/* Keeps a compiler from contracting a product and the sum that takes it, which gcc does whatever pragmas say. */
+/* Keeps a product from being contracted with a sum, for which gcc's dialects need no permission. */
 static @REAL@ @name@_rounded(@REAL@ x)
 {
     volatile @REAL@ y = x;

@@ -53,7 +53,9 @@ def table(declaration: str, values: np.ndarray, per_line: int = 4) -> str:
     if values.ndim == 1:
         return f"static const {declaration}[{len(texts)}] = {{\n{_lines(texts, per_line)}\n}};\n"
     rows, columns = values.shape
-    inner = (f"{{\n{_lines(texts[i * columns : (i + 1) * columns], per_line)}}}" for i in range(rows))
+    inner = (
+        f"{{\n{_lines(texts[i * columns : (i + 1) * columns], per_line)}}}" for i in range(rows)
+    )
     return f"static const {declaration}[{rows}][{columns}] = {{\n{','.join(inner)}\n}};\n"
 
 
@@ -115,10 +117,15 @@ class _Writer:
         parameters = f"const {real} input[{p.upper()}_N_IN], {real} output[{p.upper()}_N_OUT]"
         declarations = []
         if self.on_stack:
-            declarations = [f"    {real} {n}[{k}];" for n, k in zip("ab", self.buffers, strict=True) if k]
+            declarations = [
+                f"    {real} {n}[{k}];" for n, k in zip("ab", self.buffers, strict=True) if k
+            ]
         else:
             parameters += f", {real} workspace[{p.upper()}_N_WORKSPACE]"
-            starts = [(self.buffers[0], "a", "workspace"), (self.buffers[1], "b", f"workspace + {self.buffers[0]}")]
+            starts = [
+                (self.buffers[0], "a", "workspace"),
+                (self.buffers[1], "b", f"workspace + {self.buffers[0]}"),
+            ]
             declarations = [f"    {real} *const {n} = {at};" for k, n, at in starts if k]
             if not declarations:
                 declarations = ["    (void)workspace;"]
@@ -156,7 +163,9 @@ class _Writer:
                 self.kernels.add("exp_v")
                 self.lines.append(f"    {self.prefix}_softmax({at}, {width});")
             else:
-                self._activation(layer, at, width, exposed=after is not None and not isinstance(after, Dense))
+                self._activation(
+                    layer, at, width, exposed=after is not None and not isinstance(after, Dense)
+                )
 
     def layers_n_in(self) -> int:
         return next(layer.n_in for layer in self.layers if isinstance(layer, Dense))
@@ -208,7 +217,7 @@ class _Writer:
         if ckernels.takes_parameter(layer.kernel, self.bits):
             argument = f", {literal(self.dtype.type(layer.parameter))}"
         call = f"{ckernels.c_name(name, self.prefix)}({x}[i]{argument})"
-        if exposed:  # to sums that are not dense layers
+        if exposed:  # a product, which must not be contracted with the next layer's sums
             self.uses_rounded = True
             call = f"{self.prefix}_rounded({call})"
         self._loop(width, f"{x}[i] = {call};")
@@ -226,7 +235,7 @@ class _Writer:
         if "fma_once" not in mentions:  # with NO_FMA nothing needs it then
             fma = fma.replace(cparts.ALSO_WITHOUT_FMA, "")
         parts = [cparts.INCLUDES, self._fill(fma)]
-        if self.uses_rounded or "rounded" in mentions:
+        if self.uses_rounded:
             parts.append(self._fill(cparts.ROUNDED))
         parts.append(kernels)
         if self.uses_stripes or self.uses_softmax:
