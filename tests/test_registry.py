@@ -40,7 +40,8 @@ GROUPS = [
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "plot"},
+    | {"checkpoint", "tensorfile", "files", "plot"}
+    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed", "fixedpoint"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}

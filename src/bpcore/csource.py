@@ -51,17 +51,18 @@ def table(declaration: str, values: np.ndarray, per_line: int = 4) -> str:
     """Return a ``static const`` array of one or two dimensions with its numbers."""
     texts = [literal(v) if v.dtype.kind == "f" else str(v) for v in values.ravel()]
     if values.ndim == 1:
-        return f"static const {declaration}[{len(texts)}] = {{\n{_lines(texts, per_line)}\n}};\n"
+        lines = "    " + _wrapped(texts, per_line, "    ")
+        return f"static const {declaration}[{len(texts)}] = {{\n{lines}}};\n"
     rows, columns = values.shape
-    inner = (
-        f"{{\n{_lines(texts[i * columns : (i + 1) * columns], per_line)}}}" for i in range(rows)
-    )
-    return f"static const {declaration}[{rows}][{columns}] = {{\n{','.join(inner)}\n}};\n"
+    starts = range(0, rows * columns, columns)
+    inner = (f"    {{{_wrapped(texts[i : i + columns], per_line, '     ')}}}" for i in starts)
+    joined = ",\n".join(inner)
+    return f"static const {declaration}[{rows}][{columns}] = {{\n{joined}}};\n"
 
 
-def _lines(texts: list[str], per_line: int) -> str:
+def _wrapped(texts: list[str], per_line: int, indent: str) -> str:
     starts = range(0, len(texts), per_line)
-    return ",\n".join("    " + ", ".join(texts[i : i + per_line]) for i in starts)
+    return f",\n{indent}".join(", ".join(texts[i : i + per_line]) for i in starts)
 
 
 def source(
