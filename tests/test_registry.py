@@ -41,7 +41,8 @@ GROUPS = [
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "plot"}
-    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed", "fixedpoint"},
+    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
+    | {"fixedpoint", "fixedtable"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}

@@ -47,11 +47,9 @@ class _Writer:
             texts.append(fill(INTERPOLATE, p))
         function = "\n".join([f"void {p}({parameters})", "{", *lines, "}", ""])
         if self.float_wrapper:
-            more = (
-                ("", "")
-                if self.on_stack
-                else (f", {self.real} workspace[{upper}_N_WORKSPACE]", ", workspace")
-            )
+            more = ("", "")
+            if not self.on_stack:
+                more = (f", {self.real} workspace[{upper}_N_WORKSPACE]", ", workspace")
             function += "\n" + fill(WRAPPER, p, TYPE=self.real, PARAMETER=more[0], ARGUMENT=more[1])
         size = sum(buffers)
         stack = size * self.net.bits // 8 if self.on_stack else 0
@@ -126,11 +124,13 @@ static int@BITS@_t @name@_rescale_@BITS@(int@BITS@_t x, int shift)
 }
 """
 INTERPOLATE = """\
-/* 2^bits times what lies between two of the entries, which are 2^bits apart; n such distances, from `low` on. */
+/* 2^bits times what lies between two of the entries, which are 2^bits apart; n such distances from
+ * `low` on. */
 static int32_t @name@_interpolate(const int16_t *entry, int32_t z, int32_t low, int32_t n, int bits)
 {
     const int32_t size = (int32_t)1 << bits, end = low + n * size;
-    const int32_t at = (z < low ? low : z > end ? end : z) - low, fraction = at & (size - 1);
+    const int32_t at = (z < low ? low : z > end ? end : z) - low;
+    const int32_t fraction = at & (size - 1);
     entry += at >> bits;
     return entry[0] * (size - fraction) + entry[1] * fraction;
 }
@@ -138,11 +138,13 @@ static int32_t @name@_interpolate(const int16_t *entry, int32_t z, int32_t low, 
 WRAPPER = """\
 void @name@_float(const double input[@NAME@_N_IN], double output[@NAME@_N_OUT]@PARAMETER@)
 {
-    static const double scale_in[] = @NAME@_INPUT_SCALE, offset[] = @NAME@_INPUT_OFFSET, scale_out[] = @NAME@_OUTPUT_SCALE;
+    static const double offset[] = @NAME@_INPUT_OFFSET, scale_in[] = @NAME@_INPUT_SCALE;
+    static const double scale_out[] = @NAME@_OUTPUT_SCALE;
     @TYPE@ q[@NAME@_N_IN], y[@NAME@_N_OUT];
     for (size_t i = 0; i < @NAME@_N_IN; i++) {
         const double x = (input[i] - offset[i]) / scale_in[i], limit = @name@_limit[i];
-        const double rounded = x >= limit ? limit : x <= -limit ? -limit : x < 0 ? x - 0.5 : x + 0.5;
+        const double nearest = x < 0 ? x - 0.5 : x + 0.5;
+        const double rounded = x >= limit ? limit : x <= -limit ? -limit : nearest;
         q[i] = (@TYPE@)(rounded == rounded ? rounded : 0); /* nan is 0 */
     }
     @name@(q, y@ARGUMENT@);

@@ -108,47 +108,38 @@ class Texts:
         lines = [f"A neural network, written by bpcore {__version__}."]
         lines += [f"{net.n_in} inputs, {net.n_out} outputs, {net.dtype}:"]
         lines += [f"    {name}" for name in names]
-        lines.append(
-            f"{written.constant_bytes} bytes of constants, {written.stack_bytes} bytes of arrays on the stack."
-        )
-        if self.fixed is not None:
-            lines += self._promise_of_fixed()
-        else:
-            lines += [
-                "The same bits as Network.predict on every processor with IEEE arithmetic, if subnormal numbers are not flushed",
-                "to zero. Fast where the compiler may use fused multiply-adds: on x86 with -mfma.",
-            ]
+        constants, stack = written.constant_bytes, written.stack_bytes
+        lines.append(f"{constants} bytes of constants, {stack} bytes of arrays on the stack.")
+        lines += self._promise() if self.fixed is None else self._promise_of_fixed(self.fixed)
         return "/* " + "\n * ".join(lines) + " */\n"
 
-    def _promise_of_fixed(self) -> list[str]:
-        fixed, upper = self.fixed, self.name.upper()
-        assert fixed is not None
-        ends = fixed.scale * fixed.limit
-        lines = [
-            f"Integers of {fixed.bits} bits. input[i] stands for {upper}_INPUT_OFFSET[i] + {upper}_INPUT_SCALE[i] * input[i],",
-            f"output[j] for {upper}_OUTPUT_SCALE[j] * output[j]. Inputs beyond these ranges saturate:",
-            *_listed(
-                "input",
-                [
-                    f"{a:.6g} to {b:.6g}"
-                    for a, b in zip(fixed.offset - ends, fixed.offset + ends, strict=True)
-                ],
-            ),
-            "Errors against the network in exact arithmetic: the bound for all inputs in these ranges, rounding them included,",
-            "and the largest on the calibration rows:",
-            *_listed(
-                "output",
-                [
-                    f"bound {b:.3g}, measured {m:.3g}"
-                    for b, m in zip(fixed.error_bound, fixed.measured_error, strict=True)
-                ],
-            ),
+    def _promise(self) -> list[str]:
+        return [
+            "The same bits as Network.predict on every processor with IEEE arithmetic, unless",
+            "subnormal numbers are flushed to zero. Fast where the compiler may use fused",
+            "multiply-adds: on x86 with -mfma.",
         ]
-        useless = np.flatnonzero(fixed.error_bound >= fixed.output_span)
-        if useless.size:
+
+    def _promise_of_fixed(self, fixed: "FixedNetwork") -> list[str]:
+        upper, ends = self.name.upper(), fixed.scale * fixed.limit
+        ranges = zip(fixed.offset - ends, fixed.offset + ends, strict=True)
+        errors = zip(fixed.error_bound, fixed.measured_error, strict=True)
+        lines = [
+            f"Integers of {fixed.bits} bits. input[i] stands for",
+            f"    {upper}_INPUT_OFFSET[i] + {upper}_INPUT_SCALE[i] * input[i]",
+            f"and output[j] for {upper}_OUTPUT_SCALE[j] * output[j].",
+            "Inputs beyond these ranges saturate:",
+            *_listed("input", [f"{low:.6g} to {high:.6g}" for low, high in ranges]),
+            "Errors against the network in exact arithmetic: a bound for all inputs in these ranges,",
+            "rounded to integers, and the largest on the calibration rows:",
+            *_listed("output", [f"bound {b:.3g}, measured {m:.3g}" for b, m in errors]),
+        ]
+        useless = np.count_nonzero(fixed.error_bound >= fixed.output_span)
+        if useless:
             lines.append(
-                f"THE BOUND IS OF NO USE for {useless.size} of {len(fixed.error_bound)} outputs: it is larger than what they vary by."
+                f"THE BOUND IS OF NO USE for {useless} of {len(fixed.error_bound)} outputs:"
             )
+            lines.append("it is larger than what they vary by on the calibration rows.")
         return lines
 
 

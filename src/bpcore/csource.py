@@ -144,7 +144,7 @@ class _Writer:
     # ---- layers ----------------------------------------------------------------------------
 
     def _write_layers(self) -> None:
-        at, width, done = "input", self.layers_n_in(), 0
+        at, width, done = "input", self._n_in(), 0
         if self.standardization is not None:
             at = self._standardize(width)
         elif not isinstance(self.layers[0], Dense):
@@ -168,11 +168,11 @@ class _Writer:
                     layer, at, width, exposed=after is not None and not isinstance(after, Dense)
                 )
 
-    def layers_n_in(self) -> int:
+    def _n_in(self) -> int:
         return next(layer.n_in for layer in self.layers if isinstance(layer, Dense))
 
     def _own(self, width: int) -> str:
-        """A buffer that the first dense layer does not write to, or the output if it is the only one."""
+        """The buffer that the first dense layer does not write to."""
         self.buffers[1] = max(self.buffers[1], width)
         return "b"
 

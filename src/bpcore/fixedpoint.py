@@ -15,60 +15,27 @@ saturate but the inputs.
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from bpcore.fixedtable import (
+    KINDS,
+    LARGEST,
+    ROOM,
+    SLACK,
+    Kind,
+    Table,
+    Tabulated,
+    away,
+    exponent_for,
+    interpolate,
+    rescale,
+)
 from bpcore.layers import Activation, Dense, Layer, Softmax
 
-LARGEST = {8: 127, 16: 32767}
-INTERVALS = {8: 64, 16: 512}  # of a table
-Z_BITS = 16  # a table's domain is so many integers wide
-ROOM = 2.0**30  # in 32 bits, with what rounding adds
-SLACK = 1 + 1e-9  # for the roundings of these computations themselves
-
-
-class Kind(NamedTuple):
-    """What tables of an activation need to know about it."""
-
-    slope: float
-    """The largest |f'|."""
-    lowest: float = np.inf
-    """The least value, where the function turns; else it is monotone."""
-    rectified: bool = False
-    """The table holds f(z) - max(z, 0)."""
-    domain: float = 16.0
-    """Beyond it the table's ends stand for all."""
-
-
-KINDS = {
-    "sigmoid": Kind(0.25),
-    "tanh": Kind(1.0, domain=8.0),
-    "elu": Kind(1.0, rectified=True),
-    "softplus": Kind(1.0, rectified=True),
-    "gelu": Kind(1.1290, -0.1701, True),
-    "gelu_tanh": Kind(1.1291, -0.1701, True),
-    "silu": Kind(1.0999, -0.2785, True),
-}
 DIRECT = ("relu", "leaky_relu")
-
-
-Function = Callable[[np.ndarray], np.ndarray]
-
-
-class Table(NamedTuple):
-    """An activation by linear interpolation between entries 2**fraction_bits integers apart."""
-
-    low: int
-    fraction_bits: int
-    entries: np.ndarray
-    shift: int
-    """From an interpolated sum of 2**fraction_bits entries to the result."""
-    rectified: bool
-    entry_shift: int = 0
-    """If rectified: from an interpolated entry to the unit of z, to the left."""
 
 
 class Slope(NamedTuple):
@@ -199,18 +166,6 @@ def quantize(
     return net
 
 
-def away(x: np.ndarray) -> np.ndarray:
-    """Round to the nearest whole number, halves away from zero."""
-    return np.sign(x) * np.floor(np.abs(x) + 0.5)
-
-
-def rescale(x: np.ndarray, shift: "np.ndarray | int") -> np.ndarray:
-    """Return integers times 2**-shift, rounded as `away` does."""
-    right, left = np.maximum(shift, 0), np.maximum(np.negative(shift), 0)
-    half = np.where(right > 0, np.left_shift(1, np.maximum(right - 1, 0)), 0)
-    return np.sign(x) * ((np.abs(x) + half) >> right) * np.left_shift(1, left)
-
-
 def _pairs(layers: list[Layer]) -> tuple[list[tuple[Dense, Activation | None]], bool]:
     ends_in_logits = isinstance(layers[-1], Softmax)
     if ends_in_logits:
@@ -253,19 +208,11 @@ def _calibrate(X: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.nda
     """Offsets, exponents and the largest integers of the inputs."""
     low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
     radius, middle = high / 2 - low / 2, low / 2 + high / 2
-    exponent = _exponent(radius, LARGEST[bits] - 1.0)
+    exponent = exponent_for(radius, LARGEST[bits] - 1.0)
     scale = np.exp2(exponent)
     offset = np.where(radius > 0, away(middle / scale) * scale, middle)
     limit = np.maximum(away((high - offset) / scale), away((offset - low) / scale))
     return offset, np.where(radius > 0, exponent, 0.0), np.where(radius > 0, limit, 0.0)
-
-
-def _exponent(x: np.ndarray, largest: float) -> np.ndarray:
-    """The least exponents for which x / 2**exponent is at most `largest`; x may be 0."""
-    with np.errstate(divide="ignore"):
-        exponent = np.ceil(np.log2(x / largest))
-    exponent = np.where(x > np.exp2(exponent) * largest, exponent + 1, exponent)  # log2 rounds
-    return np.maximum(exponent, -100.0)
 
 
 class _Quantizer:
@@ -283,8 +230,9 @@ class _Quantizer:
         self.dense, self.activation, self.bits, self.x = dense, activation, bits, x
         self.weight, self.bias = weight, bias
         scaled = weight * np.exp2(x.exponent)[:, None]
+        largest = np.abs(scaled).max(axis=0)
         self.unit = np.maximum(
-            _exponent(np.abs(scaled).max(axis=0), LARGEST[bits]), _exponent(np.abs(bias), ROOM / 2)
+            exponent_for(largest, LARGEST[bits]), exponent_for(np.abs(bias), ROOM / 2)
         )
         self._round(scaled)
         up, down = np.maximum(weight, 0), np.minimum(weight, 0)
@@ -329,7 +277,7 @@ class _Quantizer:
         reach = np.maximum(reach, np.abs(self.z_low) + self.error) * max(1.0, slope)
         if kernel == "relu":
             reach = np.maximum(self.z_high + self.error, 0)
-        exponent = np.maximum(_exponent(reach, LARGEST[self.bits] - 2.0), self.unit)
+        exponent = np.maximum(exponent_for(reach, LARGEST[self.bits] - 2.0), self.unit)
         shift = exponent - self.unit
         rounding = np.where(shift > 0, np.exp2(exponent) / 2, 0)
         error = self.error + rounding
@@ -351,7 +299,7 @@ class _Quantizer:
         values = np.sort([f(self.z_low), f(self.z_high)], axis=0)
         if kind.lowest < 0:
             values[0] = np.where(self.z_low < 0, kind.lowest, values[0])
-        made = _Tabulated(f, kind, low, high, self.bits)
+        made = Tabulated(f, kind, low, high, self.bits)
         z_exponent, out, wrong = made.z_exponent, made.exponent, made.error
         self.unit = np.maximum(self.unit, z_exponent - 24)  # sums need no more than that
         self._round(self.weight * np.exp2(self.x.exponent)[:, None])
@@ -367,93 +315,11 @@ def _slope(slope: float) -> tuple[Slope, float]:
     """A factor of 15 bits, and its error."""
     if slope == 0:
         return Slope(0, 0), 0.0
-    shift = int(min(max(-_exponent(np.array(slope), 16383.0), 0), 30))
+    shift = int(min(max(-exponent_for(np.array(slope), 16383.0), 0), 30))
     factor = int(away(np.array(slope * 2.0**shift)))
     if factor > 32767:
         raise ValueError(f"a slope of {slope} is too steep for fixed point")
     return Slope(factor, shift), abs(slope - factor / 2.0**shift)
-
-
-class _Tabulated:
-    """A table for z from low to high, and the largest error that it makes there."""
-
-    def __init__(self, f: Function, kind: Kind, low: float, high: float, bits: int) -> None:
-        self.f, self.kind, self.low, self.high, self.bits = f, kind, low, high, bits
-        self.n = INTERVALS[bits]
-        self.fraction_bits = Z_BITS - self.n.bit_length() + 1
-        start, stop = np.clip([low, high], -kind.domain, kind.domain)
-        self.step = max(float(_exponent(stop - start, self.n - 1.0)), -20.0)
-        largest = max(abs(low), abs(high), abs(float(f(np.array(-kind.domain)))), 2.0)
-        self.step = max(
-            self.step, float(_exponent(np.array(largest), ROOM / 4)) + self.fraction_bits
-        )
-        self.first = float(np.floor(start / 2.0**self.step))
-        self.z_exponent = self.step - self.fraction_bits
-        nodes = (self.first + np.minimum(np.arange(self.n + 2), self.n)) * 2.0**self.step
-        self.values = self._target(nodes)
-        reach = np.abs(self.values if not kind.rectified else f(np.array([low, high, 0.0])))
-        self.exponent = float(_exponent(reach.max(), LARGEST[bits] - 2.0))
-        self.table = self._make()
-        while np.abs(interpolate(self.table, self._integers(True))).max() > LARGEST[bits] - 1:
-            self.exponent += 1
-            self.table = self._make()
-        self.error = self._error()
-
-    def _target(self, z: np.ndarray) -> np.ndarray:
-        return self.f(z) - (np.maximum(z, 0) if self.kind.rectified else 0)
-
-    def _make(self) -> Table:
-        if self.kind.rectified:
-            least = float(_exponent(np.abs(self.values).max(), 32767.0))
-            entry = max(self.z_exponent, least)
-            self.exponent = max(self.exponent, self.z_exponent)
-            shift = int(self.exponent - self.z_exponent)
-        else:
-            entry = self.exponent - (16 - self.bits)
-            shift = self.fraction_bits + 16 - self.bits
-        return Table(
-            int(self.first) << self.fraction_bits,
-            self.fraction_bits,
-            away(self.values / 2.0**entry).astype(np.int16),
-            shift,
-            self.kind.rectified,
-            int(entry - self.z_exponent) if self.kind.rectified else 0,
-        )
-
-    def _integers(self, ends: bool) -> np.ndarray:
-        """All z that can come in and lie in the table's domain; with `ends` also the outermost."""
-        low = int(np.floor(self.low / 2.0**self.z_exponent)) - 1
-        high = int(np.ceil(self.high / 2.0**self.z_exponent)) + 1
-        first = self.table.low
-        last = first + (self.n << self.fraction_bits)
-        within = np.arange(min(max(low, first), last), max(min(high, last), first) + 1)
-        return np.append(within, [low, high]) if ends else within
-
-    def _error(self) -> float:
-        z = self._integers(False)
-        results = interpolate(self.table, z) * 2.0**self.exponent
-        worst = worst_inside = float(np.abs(results - self.f(z * 2.0**self.z_exponent)).max())
-        # Beyond the table its last entry stands for the rest of the function, which is monotone there.
-        rounding = 2.0**self.exponent if self.kind.rectified else 0.0
-        for end, beyond in ((z[0], min(self.low, 0.0)), (z[-1], max(self.high, 0.0))):
-            there = end * 2.0**self.z_exponent
-            if abs(beyond) > abs(there):
-                rest = np.ptp(self._target(np.array([there, beyond])))
-                worst = max(worst, worst_inside + rounding + float(rest))
-        return worst * SLACK
-
-
-def interpolate(table: Table, z: np.ndarray) -> np.ndarray:
-    """Return an activation's results for integers z."""
-    n, size = len(table.entries) - 2, 1 << table.fraction_bits
-    at = np.clip(z - table.low, 0, n * size)
-    place, fraction = at >> table.fraction_bits, at & (size - 1)
-    entries = table.entries.astype(np.int64)
-    total = entries[place] * (size - fraction) + entries[place + 1] * fraction
-    if not table.rectified:
-        return rescale(total, table.shift)
-    corrected = np.maximum(z, 0) + (rescale(total, table.fraction_bits) << table.entry_shift)
-    return rescale(corrected, table.shift)
 
 
 def _activate(layer: FixedLayer, z: np.ndarray) -> np.ndarray:
