@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,66 +51,77 @@ int main(void)
 """
 
 
+class Exported(NamedTuple):
+    """One network of a program."""
+
+    name: str
+    real: str
+    n_in: int
+    n_out: int
+    workspace: bool
+
+    def row(self):
+        """Return its line in the driver's table, and the code that this needs."""
+        name, real, n_in, n_out, workspace = self
+        argument = f", workspace_{name}" if workspace else ""
+        code = f'#include "{name}.c"\n'
+        if workspace:
+            code += f"static {real} workspace_{name}[{name.upper()}_N_WORKSPACE];\n"
+        call = f"{name}((const {real} *)input, ({real} *)output{argument});"
+        code += f"static void run_{name}(const void *input, void *output)\n{{\n    {call}\n}}\n"
+        return f"    {{run_{name}, {n_in} * sizeof({real}), {n_out} * sizeof({real})}},", code
+
+
 class Program:
-    """Networks ``(name, type of numbers, inputs, outputs, whether it wants a workspace)``."""
+    """A folder of exported networks, and programs made of them."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.networks = []
+        self.networks = {}
 
     def add(self, name, real, n_in, n_out, workspace=False):
-        self.networks.append((name, real, n_in, n_out, workspace))
+        """Return the path to export a network to."""
+        self.networks[name] = Exported(name, real, n_in, n_out, workspace)
         return self.folder / f"{name}.c"
 
-    def write_driver(self, include_sources=True):
-        wrappers, rows = [], []
-        for name, real, n_in, n_out, workspace in self.networks:
-            extra = f", (static_workspace_{name})" if workspace else ""
-            suffix = ".c" if include_sources else ".h"
-            wrappers.append(f'#include "{name}{suffix}"')
-            if workspace:
-                wrappers.append(
-                    f"static {real} static_workspace_{name}[{name.upper()}_N_WORKSPACE];"
-                )
-            wrappers.append(
-                f"static void run_{name}(const void *input, void *output)\n"
-                f"{{\n    {name}((const {real} *)input, ({real} *)output{extra});\n}}"
-            )
-            rows.append(f"    {{run_{name}, {n_in} * sizeof({real}), {n_out} * sizeof({real})}},")
-        text = DRIVER.format(wrappers="\n".join(wrappers), rows="\n".join(rows))
+    def build(self, compiler, flags, names=None):
+        """Compile a program of these networks; warnings are errors."""
+        names = list(names or self.networks)
+        rows, codes = zip(*(self.networks[name].row() for name in names), strict=True)
+        text = DRIVER.format(wrappers="\n".join(codes), rows="\n".join(rows))
         (self.folder / "driver.c").write_text(text)
-
-    def build(self, compiler, flags, name="program"):
-        """Compile everything; warnings are errors."""
-        out = self.folder / name
-        command = [compiler, *flags, "driver.c", "-o", str(out)]
+        command = [compiler, *flags, "driver.c", "-o", "program"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[:4000]}"
-        return out
+        return names
 
-    def symbols(self, compiler, flags):
-        """Return what the networks alone would have a linker look for."""
-        text = "".join(f'#include "{name}.c"\n' for name, *_ in self.networks)
+    def run(self, names, inputs, emulator=()):
+        """Return what the program last built makes of rows for each of its networks."""
+        inputs = dict(zip(names, inputs, strict=True))
+        data = b"".join(np.uint32(len(x)).tobytes() + x.tobytes() for x in inputs.values())
+        command = [*emulator, str(self.folder / "program")]
+        done = subprocess.run(command, input=data, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")[:4000]
+        outputs, at = [], 0
+        for name, x in inputs.items():
+            net = self.networks[name]
+            dtype = np.dtype(DTYPES[net.real])
+            end = at + len(x) * net.n_out * dtype.itemsize
+            output = np.frombuffer(done.stdout[at:end], dtype)
+            outputs.append(output.reshape(len(x), net.n_out))
+            at = end
+        assert at == len(done.stdout)
+        return outputs
+
+    def symbols(self, compiler, flags, names):
+        """Return what these networks alone would have a linker look for."""
+        text = "".join(f'#include "{name}.c"\n' for name in names)
         (self.folder / "alone.c").write_text(text)
         command = [compiler, *flags, "alone.c", "-o", "alone.o"]
         subprocess.run(command, cwd=self.folder, check=True)
         command = ["nm", "--undefined-only", "--format=posix", "alone.o"]
         done = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True)
         return {line.split()[0] for line in done.stdout.splitlines()}
-
-    def run(self, program, inputs, emulator=()):
-        """Return each network's outputs for its rows."""
-        data = b"".join(np.uint32(len(x)).tobytes() + x.tobytes() for x in inputs)
-        done = subprocess.run([*emulator, program], input=data, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode(errors="replace")[:4000]
-        outputs, at = [], 0
-        for (_, real, _, n_out, _), x in zip(self.networks, inputs, strict=True):
-            dtype = np.dtype(DTYPES[real])
-            end = at + len(x) * n_out * dtype.itemsize
-            outputs.append(np.frombuffer(done.stdout[at:end], dtype).reshape(len(x), n_out))
-            at = end
-        assert at == len(done.stdout)
-        return outputs
 
 
 DTYPES = {"double": "float64", "float": "float32", "int16_t": "int16", "int8_t": "int8"}

@@ -70,7 +70,7 @@ def build_networks():
             layers = [Dense(4, 7), activation(kernel), Dense(7, 3), activation(kernel)]
             deep = random_network(layers, dtype, seed=3)
             add(f"deep_{kernel}", deep, rows_for(deep, 40, seed=4))
-        for width in (1, 2, 3, 4, 5, 8, 9, 16, 17, 33, 100, 200):
+        for width in (1, 2, 3, 5, 8, 9, 17, 33, 100, 200):
             layers = [Dense(width, 3), Tanh(), Dense(3, width), Softmax()]
             net = random_network(layers, dtype, seed=width)
             add(f"width_{width}", net, 3 * rows_for(net, 20, seed=width))
@@ -105,6 +105,7 @@ def build_networks():
 
 
 NETWORKS = build_networks()
+FEW = [name for name, *_ in NETWORKS if not name.startswith(("sweep", "width_1"))]
 
 
 def predicted(net, X, keywords):
@@ -122,13 +123,14 @@ def program(tmp_path_factory):
             name, REALS[net.dtype.name], net.n_in, net.n_out, "workspace" in keywords
         )
         bpcore.export_c(net, place, name=name, **keywords)
-    program.write_driver()
     return program
 
 
-def check(program, built, emulator=()):
-    outputs = program.run(built, [X for _, _, X, _ in NETWORKS], emulator)
-    for (name, net, X, keywords), found in zip(NETWORKS, outputs, strict=True):
+def check(program, names, emulator=()):
+    cases = {name: (net, X, keywords) for name, net, X, keywords in NETWORKS if name in names}
+    outputs = program.run(names, [cases[name][1] for name in names], emulator)
+    for name, found in zip(names, outputs, strict=True):
+        net, X, keywords = cases[name]
         expected = predicted(net, X, keywords)
         same = same_bits(found, expected)
         if not same.all():
@@ -141,20 +143,21 @@ def check(program, built, emulator=()):
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 FMA = ["-mfma"] if IS_X86 and "avx2" in bpcore.simd_levels() else []
-SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZERS = ["-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # GNU's dialects contract products and sums unless told otherwise; clang does when told to.
 BUILDS = {
-    "gcc, no optimisation, fma in software": ("gcc", [*C99, "-O0"]),
-    "gcc, contracting": ("gcc", ["-O3", "-ffp-contract=fast", *FMA]),
-    "gcc, sanitizers": ("gcc", [*C99, *SANITIZERS]),
-    "clang, fma in software": ("clang", [*C99, "-O2"]),
-    "clang, contracting": ("clang", ["-O3", "-ffp-contract=fast", *FMA]),
-    "AArch64": ("aarch64-linux-gnu-gcc", [*C99, "-O2", "-static"]),
+    "gcc, no optimisation, fma in software": ("gcc", [*C99, "-O0"], None),
+    "gcc, contracting": ("gcc", ["-O3", "-ffp-contract=fast", *FMA], None),
+    "gcc, sanitizers": ("gcc", [*C99, *SANITIZERS], FEW),
+    "clang": ("clang", [*C99, "-O1"], FEW),
+    "clang, contracting": ("clang", ["-O2", "-ffp-contract=fast", *FMA], None),
+    "AArch64": ("aarch64-linux-gnu-gcc", [*C99, "-O1", "-static"], None),
+    "32-bit ARM": ("arm-linux-gnueabihf-gcc", [*C99, "-O1", "-static"], FEW),
     "32-bit ARM with fma": (
         "arm-linux-gnueabihf-gcc",
-        [*C99, "-O2", "-static", "-mcpu=cortex-a7", "-mfpu=neon-vfpv4"],
+        [*C99, "-O1", "-static", "-mcpu=cortex-a7", "-mfpu=neon-vfpv4"],
+        FEW,
     ),
-    "32-bit ARM without fma": ("arm-linux-gnueabihf-gcc", [*C99, "-O2", "-static"]),
 }
 EMULATORS = {
     "aarch64-linux-gnu-gcc": "qemu-aarch64-static",
@@ -164,17 +167,18 @@ EMULATORS = {
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_same_bits_as_predict(program, build):
-    compiler, flags = BUILDS[build]
+    compiler, flags, names = BUILDS[build]
     emulator = [EMULATORS[compiler]] if compiler in EMULATORS else []
     if not installed(compiler, *emulator):
         pytest.skip(f"no {' or '.join([compiler, *emulator])} here; .ci/run installs what it can")
-    check(program, program.build(compiler, flags), emulator)
+    check(program, program.build(compiler, flags, names), emulator)
 
 
 def test_needs_no_library(program):
     """Not even libm, and nothing of the C library but memcpy; hence no allocation, no state."""
+    names = [name for name in FEW if not name.startswith("width")]
     for flags in ([], FMA):
-        wanted = program.symbols("gcc", ["-c", "-O2", *flags])
+        wanted = program.symbols("gcc", ["-c", "-O1", *flags], names)
         assert wanted <= {"memcpy", "memset", "__stack_chk_fail"}, wanted
 
 
@@ -183,7 +187,6 @@ def test_without_fma_at_all(program, tmp_path):
     net = random_network([Dense(4, 9), Tanh(), Dense(9, 3)], "float64", seed=1)
     alone = Program(tmp_path)
     bpcore.export_c(net, alone.add("plain", "double", 4, 3), name="plain")
-    alone.write_driver()
     X = rows_for(net, 50, seed=2)
     flags = [*C99, "-O2", "-ffp-contract=off", "-DPLAIN_NO_FMA"]
     (found,) = alone.run(alone.build("gcc", flags), [X])
@@ -193,14 +196,16 @@ def test_without_fma_at_all(program, tmp_path):
 
 def test_fast_math_is_refused(program):
     with pytest.raises(AssertionError, match="-ffast-math and the like change the results"):
-        program.build("gcc", ["-O2", "-ffast-math"], "fast")
+        program.build("gcc", ["-O2", "-ffast-math"], FEW[:1])
 
 
 def test_header_is_cplusplus(program):
     if not installed("g++"):
         pytest.skip("no g++ here")
-    names = [name for name, *_ in program.networks]
-    text = "".join(f'#include "{name}.h"\n' for name in names) + "int main() { return 0; }\n"
+    text = (
+        "".join(f'#include "{name}.h"\n' for name in program.networks)
+        + "int main() { return 0; }\n"
+    )
     (program.folder / "headers.cpp").write_text(text)
     command = ["g++", "-std=c++98", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
     done = subprocess.run([*command, "headers.cpp"], cwd=program.folder, capture_output=True)

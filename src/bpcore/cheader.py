@@ -101,9 +101,7 @@ class Texts:
         if is_scaled:
             names.insert(0, "(input - mean) / scale")
         if self.fixed is not None and self.fixed.ends_in_logits:
-            names[-1] += (
-                ", left off: the outputs are logits, the largest is that of the likeliest class"
-            )
+            names[-1] += " is left off: the largest output is that of the likeliest class"
         net, written = self.net, self.written
         lines = [f"A neural network, written by bpcore {__version__}."]
         lines += [f"{net.n_in} inputs, {net.n_out} outputs, {net.dtype}:"]
@@ -130,7 +128,7 @@ class Texts:
             f"and output[j] for {upper}_OUTPUT_SCALE[j] * output[j].",
             "Inputs beyond these ranges saturate:",
             *_listed("input", [f"{low:.6g} to {high:.6g}" for low, high in ranges]),
-            "Errors against the network in exact arithmetic: a bound for all inputs in these ranges,",
+            "Errors against the network in exact arithmetic: a bound for all inputs in these ranges",
             "rounded to integers, and the largest on the calibration rows:",
             *_listed("output", [f"bound {b:.3g}, measured {m:.3g}" for b, m in errors]),
         ]

@@ -229,21 +229,21 @@ class _Quantizer:
     ) -> None:
         self.dense, self.activation, self.bits, self.x = dense, activation, bits, x
         self.weight, self.bias = weight, bias
-        scaled = weight * np.exp2(x.exponent)[:, None]
+        self.scaled = scaled = weight * np.where(x.largest > 0, np.exp2(x.exponent), 0)[:, None]
         largest = np.abs(scaled).max(axis=0)
         self.unit = np.maximum(
             exponent_for(largest, LARGEST[bits]), exponent_for(np.abs(bias), ROOM / 2)
         )
-        self._round(scaled)
+        self._round()
         up, down = np.maximum(weight, 0), np.minimum(weight, 0)
         self.z_low = x.low @ up + x.high @ down + bias
         self.z_high = x.high @ up + x.low @ down + bias
 
-    def _round(self, scaled: np.ndarray) -> None:
+    def _round(self) -> None:
         """Weights and biases in units of 2**unit, and the error of z."""
         unit = np.exp2(self.unit)
-        self.weight_q, self.bias_q = away(scaled / unit), away(self.bias / unit)
-        lost = np.abs(scaled - self.weight_q * unit)
+        self.weight_q, self.bias_q = away(self.scaled / unit), away(self.bias / unit)
+        lost = np.abs(self.scaled - self.weight_q * unit)
         self.error = self.x.error @ np.abs(self.weight) + self.x.largest @ lost
         self.error = (self.error + np.abs(self.bias - self.bias_q * unit)) * SLACK
 
@@ -302,7 +302,7 @@ class _Quantizer:
         made = Tabulated(f, kind, low, high, self.bits)
         z_exponent, out, wrong = made.z_exponent, made.exponent, made.error
         self.unit = np.maximum(self.unit, z_exponent - 24)  # sums need no more than that
-        self._round(self.weight * np.exp2(self.x.exponent)[:, None])
+        self._round()
         shift = z_exponent - self.unit
         error = slope * (self.error + np.where(shift > 0, 2.0**z_exponent / 2, 0)) + wrong
         exponent = np.full(self.bias.shape, out)
