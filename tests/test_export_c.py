@@ -22,6 +22,7 @@ from bpcore import (
     Softmax,
     Softplus,
     Tanh,
+    cparts,
 )
 from bpcore.csource import literal
 
@@ -82,6 +83,9 @@ def build_networks():
             X[0] *= np.finfo(dtype).tiny  # sums that underflow, with signs
             X[1] = 0.0
             add(f"long_{n_in}_{n_out}", net, X)
+        net = random_network([Dense(259, 2, bias=False)], dtype, seed=1)
+        net.parameters = -np.abs(net.parameters) / 10  # lanes that underflow to -0
+        add("zeros", net, np.full((1, 259), np.finfo(dtype).smallest_subnormal))
         net = random_network([Dense(3, 5), Softplus(), Dense(5, 2)], dtype, seed=9)
         X = rows_for(net, 20, seed=9) * np.finfo(dtype).smallest_normal
         net.parameters = net.parameters * 1e-3
@@ -172,6 +176,74 @@ def test_same_bits_as_predict(program, build):
     if not installed(compiler, *emulator):
         pytest.skip(f"no {' or '.join([compiler, *emulator])} here; .ci/run installs what it can")
     check(program, program.build(compiler, flags, names), emulator)
+
+
+FMA_DRIVER = """
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+{functions}
+
+static uint64_t state = 88172645463325252u;
+static uint64_t random_bits(void)
+{{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state * 2685821657736338717u;
+}}
+
+/* Of any size if `kind` is 0; else of sizes that meet, with many zeros at the end now and then. */
+static {real} number(int kind)
+{{
+    const int middle = kind == 1 ? {bias} : kind == 2 ? 30 : {bias} / 2;
+    const unsigned spread = kind == 3 ? 100 : 60;
+    uint{bits}_t bits = (uint{bits}_t)random_bits();
+    {real} x;
+    if (random_bits() % 4 == 0) bits &= ~(((uint{bits}_t)1 << random_bits() % {mantissa}) - 1);
+    if (kind) {{
+        bits &= ~((uint{bits}_t)(2 * {bias} + 1) << {mantissa});
+        bits |= (uint{bits}_t)(middle - 30 + (int)(random_bits() % spread) / 2) << {mantissa};
+    }}
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}}
+
+int main(void)
+{{
+    long i, wrong = 0;
+    for (i = 0; i < 1000000; i++) {{
+        const int kind = (int)(i % 4);
+        const {real} a = number(kind), b = number(kind);
+        const {real} c = random_bits() % 4 ? number(kind == 3 ? 2 : kind) : -a * b;
+        const {real} found = t_fma_once(a, b, c), expected = fma{suffix}(a, b, c);
+        const int both_nan = found != found && expected != expected;
+        wrong += memcmp(&found, &expected, sizeof found) && !both_nan;
+    }}
+    printf("%ld\\n", wrong);
+    return 0;
+}}
+"""
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_fma_in_software_is_the_c_library_s(dtype, tmp_path):
+    """Bit for bit, at cancellation, underflow and overflow too."""
+    info, bits = np.finfo(dtype), np.dtype(dtype).itemsize * 8
+    functions = cparts.FMA_ONCE[bits].replace("#endif\n", "").replace("@name@", "t")
+    text = FMA_DRIVER.format(
+        functions=functions,
+        real=REALS[dtype],
+        bits=bits,
+        bias=info.maxexp - 1,
+        mantissa=info.nmant,
+        suffix="f" if bits == 32 else "",
+    )
+    (tmp_path / "fma.c").write_text(text)
+    subprocess.run(["gcc", *C99, "-O2", "fma.c", "-o", "fma", "-lm"], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "fma"], capture_output=True).stdout == b"0\n"
 
 
 def test_needs_no_library(program):

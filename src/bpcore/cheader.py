@@ -128,7 +128,7 @@ class Texts:
             f"and output[j] for {upper}_OUTPUT_SCALE[j] * output[j].",
             "Inputs beyond these ranges saturate:",
             *_listed("input", [f"{low:.6g} to {high:.6g}" for low, high in ranges]),
-            "Errors against the network in exact arithmetic: a bound for all inputs in these ranges",
+            "Errors against the network in exact arithmetic: a bound for inputs in these ranges",
             "rounded to integers, and the largest on the calibration rows:",
             *_listed("output", [f"bound {b:.3g}, measured {m:.3g}" for b, m in errors]),
         ]
