@@ -39,6 +39,14 @@ STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
 class BuildExt(build_ext):
+    def run(self):
+        super().run()
+        # Where the extension has gone: into the sources if they are installed as they are.
+        folder = Path(self.get_ext_fullpath("bpcore._core")).parent / "kernels"
+        folder.mkdir(exist_ok=True)
+        for header in EXPORTED:
+            shutil.copy(header, folder)
+
     def build_extension(self, ext):
         unix = self.compiler.compiler_type == "unix"
         flags = UNIX_FLAGS if unix else ["/std:c11", "/O2"]
@@ -64,10 +72,6 @@ class BuildExt(build_ext):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, *zip(*jobs, strict=True)))
         super().build_extension(ext)
-        folder = Path(self.get_ext_fullpath(ext.name)).parent / "kernels"
-        folder.mkdir(exist_ok=True)
-        for header in EXPORTED:
-            shutil.copy(header, folder)
 
     def compile_one(self, source, folder, macros, flags):
         objects = self.compiler.compile(
