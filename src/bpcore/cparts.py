@@ -54,7 +54,8 @@ FMA_ONCE = {
  * second rounding, to float, right. */
 static float @name@_fma_once(float a, float b, float c)
 {
-    const double product = (double)a * (double)b, addend = c, sum = product + addend;
+    const double product = (double)a * (double)b, addend = (double)c;
+    const double sum = product + addend;
     const double part = sum - product, lost = (product - (sum - part)) + (addend - part);
     uint64_t bits;
     double odd;
