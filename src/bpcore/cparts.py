@@ -45,9 +45,10 @@ static @REAL@ @name@_fma(@REAL@ a, @REAL@ b, @REAL@ c) { return a * b + c; }
 #else
 #define @name@_fma @name@_fma_once
 #endif
-#if !defined(@NAME@_NO_FMA) || 1
+#if @NEEDED@
 """
-ALSO_WITHOUT_FMA = " || 1"
+NEEDED = {True: "1 /* the functions below need it */", False: "!defined(@NAME@_NO_FMA)"}
+"""Whether a b + c must be rounded once whatever is defined."""
 FMA_ONCE = {
     32: """\
 /* The product is exact in double. The sum is rounded there to an odd last bit, which makes the

@@ -232,9 +232,8 @@ class _Writer:
         self.constants += self.dtype.itemsize * sum(
             block.text.count(",") + 1 for block in blocks.values() if "static const" in block.text
         )
-        fma = cparts.FMA + cparts.FMA_ONCE[self.bits]
-        if "fma_once" not in mentions:  # with NO_FMA nothing needs it then
-            fma = fma.replace(cparts.ALSO_WITHOUT_FMA, "")
+        needed = cparts.NEEDED["fma_once" in mentions]
+        fma = (cparts.FMA + cparts.FMA_ONCE[self.bits]).replace("@NEEDED@", needed)
         parts = [cparts.INCLUDES, self._fill(fma)]
         if self.uses_rounded:
             parts.append(self._fill(cparts.ROUNDED))
