@@ -152,7 +152,7 @@ def export_c(
     ...     path = os.path.join(folder, "controller.c")
     ...     done = bpcore.export_c(net, path)
     ...     with open(done.header) as file:
-    ...         print(file.read().splitlines()[-9])
+    ...         print(next(line for line in file if line.startswith("void")).strip())
     ...     fixed = bpcore.export_c(net, path, quantize="int16", X=X)
     void controller(const double input[CONTROLLER_N_IN], double output[CONTROLLER_N_OUT]);
     >>> bool((fixed.measured_error < fixed.error_bound).all())
