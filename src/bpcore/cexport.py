@@ -45,7 +45,7 @@ RESERVED = """
 """Keywords of C, up to C23, and of C++; names of the standard library and of compilers."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CExport:
     """What `export_c` wrote.
 
