@@ -5,6 +5,7 @@ build_clib cannot do this: it names objects after their source, so later ones wo
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,9 @@ BASE = [
 ]
 C_CORE = ["setup.py", *(str(path) for path in Path("csrc").rglob("*.[chd]*"))]
 
+# Their text goes beside the extension, for bpcore.ckernels to write into exported C.
+EXPORTED = [f"csrc/kernels/{name}.h" for name in ("simd", "math", "activations")]
+
 # level -> compiler flags, for each kind of processor
 LEVELS = {
     "x86_64": {
@@ -35,6 +39,14 @@ STRICT = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
 class BuildExt(build_ext):
+    def run(self):
+        super().run()
+        # Where the extension has gone: into the sources if they are installed as they are.
+        folder = Path(self.get_ext_fullpath("bpcore._core")).parent / "kernels"
+        folder.mkdir(exist_ok=True)
+        for header in EXPORTED:
+            shutil.copy(header, folder)
+
     def build_extension(self, ext):
         unix = self.compiler.compiler_type == "unix"
         flags = UNIX_FLAGS if unix else ["/std:c11", "/O2"]

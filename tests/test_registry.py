@@ -42,7 +42,9 @@ GROUPS = [
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "weights", "plot"}
-    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"},
+    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"}
+    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
+    | {"fixedpoint", "fixedtable"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}

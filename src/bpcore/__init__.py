@@ -6,6 +6,7 @@ from typing import Any as _Any
 from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
+from bpcore.cexport import export_c
 from bpcore.checkpoint import load
 from bpcore.csvlogger import CSVLogger
 from bpcore.customloss import CustomLoss
@@ -116,6 +117,7 @@ __all__ = [
     "UnscaledInputWarning",
     "check_gradients",
     "explain_gradients",
+    "export_c",
     "functions",
     "get_num_threads",
     "learning_rate_range",
