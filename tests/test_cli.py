@@ -8,37 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import assert_one_line, command
 
 import bpcore
-from bpcore.cli import main
-from bpcore.tables import iris_path
+from bpcore.tablefiles import iris_path
 
 pandas = pytest.importorskip("pandas")
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in an empty folder; returns exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def assert_one_line(result, *parts, code=2):
-    got, out, err = result
-    assert (got, out) == (code, "")
-    assert err.startswith("bpcore: ")
-    assert err.count("\n") == 1
-    for part in parts:
-        assert part in err
 
 
 def write_quantity(n_rows=300):
@@ -302,19 +277,6 @@ def test_info_needs_no_pandas():
     )
     for part in (bpcore.__version__, np.__version__, bpcore.simd_level(), "threads"):
         assert part in result.stdout
-
-
-def command(*arguments, **keywords):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    environment["PYTHONPATH"] = str(Path(bpcore.__file__).parents[1])
-    return subprocess.Popen(
-        [sys.executable, "-m", "bpcore", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        **keywords,
-    )
 
 
 def test_version_and_help():

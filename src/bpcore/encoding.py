@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .tables import InputError, Table, is_missing, list_names, possible_number, shorten
+from bpcore.tables import InputError, Table, is_missing, list_names, possible_number, shorten
 
 __all__ = ["TableEncoder", "split_rows"]
 
@@ -95,7 +95,7 @@ class TableEncoder:
                     )
                 encoder.features.append({"column": column, "mean": 0.0, "scale": 1.0})
         if not encoder.features:
-            raise InputError(f"{table.name}, line 1: there is no column to predict {target!r} from")
+            raise InputError(f"{table.header}: there is no column to predict {target!r} from")
         return encoder
 
     def fit_scales(self, table: Table, rows: np.ndarray) -> None:
