@@ -5,6 +5,7 @@ build_clib cannot do this: it names objects after their source, so later ones wo
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ BASE = [
     f"csrc/{n}.c" for n in ["status", "plan", "dispatch", "data", "random", "processors", "pool"]
 ]
 C_CORE = ["setup.py", *(str(path) for path in Path("csrc").rglob("*.[chd]*"))]
+
+# Their text goes beside the extension, for bpcore.ckernels to write into exported C.
+EXPORTED = [f"csrc/kernels/{name}.h" for name in ("simd", "math", "activations")]
 
 # level -> compiler flags, for each kind of processor
 LEVELS = {
@@ -60,6 +64,10 @@ class BuildExt(build_ext):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, *zip(*jobs, strict=True)))
         super().build_extension(ext)
+        folder = Path(self.get_ext_fullpath(ext.name)).parent / "kernels"
+        folder.mkdir(exist_ok=True)
+        for header in EXPORTED:
+            shutil.copy(header, folder)
 
     def compile_one(self, source, folder, macros, flags):
         objects = self.compiler.compile(

@@ -5,6 +5,7 @@ import os as _os
 from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
+from bpcore.cexport import export_c
 from bpcore.checkpoint import load
 from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
@@ -99,6 +100,7 @@ __all__ = [
     "UnscaledInputWarning",
     "check_gradients",
     "explain_gradients",
+    "export_c",
     "functions",
     "get_num_threads",
     "load",
