@@ -29,14 +29,14 @@ COMMANDS = {
 DESCRIPTION = "Train small neural networks on tables, and prove their gradients."
 EPILOG = """\
 examples:
-  bpcore train                               the iris data shipped with bpcore
+  bpcore train                             # the iris data shipped with bpcore
   bpcore predict bpcore-runs/iris-1 iris
   bpcore check bpcore-runs/iris-1 iris
-  bpcore train iris --target petal_width     a quantity, or classes: see --task
+  bpcore train iris --target petal_width   # a quantity, or classes: see --task
 
-Results go to standard output, remarks to standard error; with --json a result is
-one JSON object. Tables are CSV, TSV, Parquet, .npy or .npz; - is standard input.
-`bpcore COMMAND --help` lists a command's options.
+Results go to standard output, remarks to standard error; with --json a result
+is one JSON object. Tables are CSV, TSV, Parquet, .npy or .npz; - is standard
+input. `bpcore COMMAND --help` lists a command's options.
 
 exit codes: 0 done; 1 gradients are not proven or not right, or training
 diverged; 2 wrong input; 130 Ctrl-C

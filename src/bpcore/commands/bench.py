@@ -14,7 +14,7 @@ from bpcore.commands.report import Report
 
 __all__ = ["EPILOG", "HELP", "add_options", "run"]
 
-HELP = "measure training and prediction on this machine, beside plain NumPy"
+HELP = "measure this machine, beside plain NumPy"
 ROUNDS = 5
 EPILOG = """\
 Each row is a median of five rounds, in which bpcore and NumPy take turns; NumPy

@@ -14,11 +14,13 @@ __all__ = ["EPILOG", "HELP", "add_options", "run"]
 HELP = "check the gradients of a trained model on a table with its target"
 EPILOG = """\
 Every gradient is compared with central differences of the loss. --save-batch
-keeps the rows it was done on for your own backward pass: an .npz file with X and
-y as the network takes them (features standardised, classes as numbers from 0),
-the weights W1, b1, W2, b2, ... with layers computing X @ W + b, the penalty l2,
-and what should come out: loss and dW1, db1, dW2, db2, ...; `bpcore explain` says
-what is wrong with yours.
+keeps the rows it was done on for a backward pass of your own: an .npz file with
+- X and y as the network takes them: standardised, classes as numbers from 0;
+- the weights W1, b1, W2, b2, ...; a layer computes X @ W1 + b1;
+- l2: to the mean over rows of the loss that `bpcore info MODEL` names comes a
+  penalty, l2/2 times the sum of all squared weights, biases left out;
+- what should come out: loss, dW1, db1, dW2, db2, ...
+`bpcore explain` says what is wrong with yours.
 
 examples:
   bpcore check bpcore-runs/iris-1 iris

@@ -22,8 +22,8 @@ EPILOG = """\
 GRADIENTS is what your backward pass gives for the weights of MODEL on the rows
 of DATA:
   .npz, .safetensors  arrays dW1, db1, dW2, db2, ... or 0.weight, 0.bias, ...
-  .npy                all of them in one flat array: dW1 row by row, db1, dW2, ...
-  anything else, or - the same as text: numbers with spaces, commas or line breaks
+  .npy                all in one flat array: dW1 row by row, db1, dW2, ...
+  - or anything else  the same as text, with spaces, commas or line breaks
 
 Compute on a batch that `bpcore check --save-batch` wrote: then X, y and the
 weights are the same. For a table they are its first rows, in order, encoded as

@@ -19,11 +19,11 @@ __all__ = ["EPILOG", "HELP", "add_options", "run"]
 
 HELP = "write a trained model as ONNX or as C"
 EPILOG = """\
-The exported model takes the numbers as they are in the table: standardisation is
-part of it. A text column is an input of 0 or 1 for each category. The outputs are
-the probability of each class, or the quantity in its own units. Beside the file a
-.json file of its name lists the inputs and the outputs in their order. C comes as
-a pair of a .c and an .h file.
+The exported model takes numbers as they are in the table: standardisation is
+part of it. A text column is an input of 0 or 1 for each category. The outputs
+are the probability of each class, or the quantity in its own units. A .json
+file beside it lists inputs and outputs in their order. C comes as a .c and an
+.h file; ONNX needs pip install 'bpcore[onnx]'.
 
 examples:
   bpcore export onnx bpcore-runs/iris-1
@@ -54,19 +54,19 @@ def run(options: argparse.Namespace) -> int:
     """Write a model, and the description of its inputs and outputs."""
     net, encoder = load_with_encoder(options.model)
     path = _path(options)
-    mean, scale = _standardisation(encoder)
+    standardization = _standardization(encoder)
     net = _in_own_units(net, encoder)
     try:
         if options.kind == "onnx":
             if options.name:
                 raise InputError("--name is for C")
-            import bpcore.onnx
+            from bpcore import onnx
 
-            bpcore.onnx.export(net, path, mean=mean, scale=scale)
+            onnx.export(net, path, standardization=standardization)
             files = [path]
         else:
             name = options.name or path.stem
-            bpcore.export_c(net, path, name=name, mean=mean, scale=scale)
+            bpcore.export_c(net, path, name=name, standardization=standardization)
             files = [path, path.with_suffix(".h")]
     except ImportError as error:
         raise InputError(str(error)) from None
@@ -100,7 +100,7 @@ def _path(options: argparse.Namespace) -> Path:
     return folder / Path(MODEL_FILE).with_suffix(ending)
 
 
-def _standardisation(encoder: TableEncoder) -> tuple[np.ndarray, np.ndarray]:
+def _standardization(encoder: TableEncoder) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and scale of each input; those of categories stay as they are."""
     mean, scale = [], []
     for feature in encoder.features:

@@ -23,10 +23,6 @@ __all__ = [
     "whole",
 ]
 
-TABLES = """\
-DATA is CSV, TSV (.tsv), Parquet (.parquet), .npy, .npz, or - for standard input.
-"""
-
 
 class Help(argparse.RawDescriptionHelpFormatter):
     """Keeps the examples as they are written; 80 columns whatever the terminal."""
@@ -48,7 +44,7 @@ def add_model(parser: argparse.ArgumentParser, **more: Any) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="the folder that `bpcore train` wrote, a model file, or -",
+        help="a folder that `bpcore train` wrote, a model file, or -",
         **more,
     )
 
@@ -56,7 +52,7 @@ def add_model(parser: argparse.ArgumentParser, **more: Any) -> None:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the argument DATA, and its format."""
     parser.add_argument(
-        "data", metavar="DATA", help="a table with the columns of the training table, iris, or -"
+        "data", metavar="DATA", help="a table with the columns of the training, iris, or -"
     )
     add_format(parser)
 
@@ -66,7 +62,8 @@ def add_format(parser: Any) -> None:
     parser.add_argument(
         "--format",
         choices=list(FORMATS),
-        help="of DATA (default: what its name says, else csv)",
+        metavar="NAME",
+        help=f"of DATA: {', '.join(FORMATS)} (default: what its name says, else csv)",
     )
 
 

@@ -24,7 +24,7 @@ classes, the probability of the one predicted. An .npy file gets the predicted
 column alone, an .npz file arrays predicted, probabilities (rows, classes) and
 classes. Where DATA has the target too, the score goes to standard error.
 
-examples:
+examples (flowers.csv stands for a table of yours):
   bpcore predict bpcore-runs/iris-1 iris
   bpcore predict bpcore-runs/iris-1 flowers.csv --out species.csv
   bpcore predict bpcore-runs/iris-1/model.safetensors iris --out species.parquet
@@ -46,7 +46,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="write here: .csv, .tsv, .parquet, .npy or .npz (default: -, standard output)",
     )
     parser.add_argument(
-        "--out-format", choices=list(FORMATS), help="(default: what --out says, else csv)"
+        "--out-format",
+        metavar="NAME",
+        choices=list(FORMATS),
+        help="as --format (default: what the name of --out says, else csv)",
     )
     add_json(parser)
 

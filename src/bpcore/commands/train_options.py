@@ -26,9 +26,9 @@ SETTINGS = (
 """The options that decide what comes out; a training that is resumed has those it began with."""
 
 EPILOG = """\
-The first line of a CSV or TSV file names the columns (UTF-8; the separator of
-CSV may be ; too). A 2-D .npy array has the columns x0, x1, ...; an .npz file has
-arrays X (x0, x1, ...) and y, its target. Every column but the target is a
+The first line of a CSV or TSV file names the columns (UTF-8; .gz will do). A
+2-D .npy array has the columns x0, x1, ...; an .npz file has arrays X, of the
+columns x0, x1, ..., and y, the target. Every column but the target is a
 feature: numbers are standardised, text becomes an input of 0 or 1 for each
 category. A part of the rows is held out, to measure the result.
 
@@ -36,13 +36,13 @@ The folder gets model.safetensors, history.csv and loss.png. Ctrl-C saves the
 model as it is then; --resume goes on from there, to the same bits as if nothing
 had happened.
 
-examples:
-  bpcore train                                   iris, shipped with bpcore
-  bpcore train iris --target petal_width         a quantity
+examples (flowers.csv stands for a table of yours):
+  bpcore train                             # iris, shipped with bpcore
+  bpcore train iris --target petal_width   # a quantity
   bpcore train iris --target species --drop sepal_width --hidden 8 --epochs 50
   bpcore train flowers.csv --target species --patience 20 --out flowers
   cat flowers.csv | bpcore train - --target species --json
-  bpcore train --resume flowers                  after Ctrl-C
+  bpcore train --resume flowers            # after Ctrl-C
 
 exit codes: 0 trained; 1 the gradients are not proven, or training diverged;
 2 wrong input; 130 Ctrl-C
