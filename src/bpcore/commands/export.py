@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import bpcore
 from bpcore.commands.inputs import MODEL_FILE, load_with_encoder, model_path
 from bpcore.commands.options import add_json, add_model
 from bpcore.commands.report import Report
