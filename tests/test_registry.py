@@ -40,7 +40,8 @@ GROUPS = [
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "plot"},
+    | {"checkpoint", "tensorfile", "files", "plot"}
+    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"},
     {"tables", "csvfiles", "arrayfiles", "tablefiles", "encoding", "cli", "__main__"}
     | {f"commands.{name}" for name in ("report", "options", "inputs", "scores", "proof")}
     | {f"commands.{name}" for name in ("batches", "train_options", "train", "predict", "check")}
@@ -55,6 +56,7 @@ LAZY = {
     "pandas": {"frames", "tables"},
     "matplotlib": {"plot"},
     "tqdm": {"progress"},
+    "onnx": {"onnxgraph"},
 }
 PACKAGES = ("bpcore", "bpcore.commands")
 MODULES = sorted(
