@@ -25,8 +25,9 @@ static const network networks[] = {{
 {rows}
 }};
 
-/* For each network on standard input: a number of rows, then the rows; their outputs go to standard output. Each row lies in
- * memory of its own, so that a sanitizer sees all that is read or written beside it. */
+/* For each network on standard input: a number of rows, then the rows; their outputs go to standard
+ * output. Each row lies in memory of its own, so that a sanitizer sees what is read or written
+ * beside it. */
 int main(void)
 {{
     size_t i;
@@ -50,7 +51,7 @@ int main(void)
 
 
 class Program:
-    """Networks ``(name, type of input, type of output, whether it wants a workspace)``."""
+    """Networks ``(name, type of numbers, inputs, outputs, whether it wants a workspace)``."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -74,9 +75,7 @@ class Program:
                 f"static void run_{name}(const void *input, void *output)\n"
                 f"{{\n    {name}((const {real} *)input, ({real} *)output{extra});\n}}"
             )
-            rows.append(
-                f"    {{run_{name}, {n_in} * sizeof({real}), {n_out} * sizeof({real})}},"
-            )
+            rows.append(f"    {{run_{name}, {n_in} * sizeof({real}), {n_out} * sizeof({real})}},")
         text = DRIVER.format(wrappers="\n".join(wrappers), rows="\n".join(rows))
         (self.folder / "driver.c").write_text(text)
 
@@ -87,6 +86,16 @@ class Program:
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr[:4000]}"
         return out
+
+    def symbols(self, compiler, flags):
+        """Return what the networks alone would have a linker look for."""
+        text = "".join(f'#include "{name}.c"\n' for name, *_ in self.networks)
+        (self.folder / "alone.c").write_text(text)
+        command = [compiler, *flags, "alone.c", "-o", "alone.o"]
+        subprocess.run(command, cwd=self.folder, check=True)
+        command = ["nm", "--undefined-only", "--format=posix", "alone.o"]
+        done = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True)
+        return {line.split()[0] for line in done.stdout.splitlines()}
 
     def run(self, program, inputs, emulator=()):
         """Return each network's outputs for its rows."""

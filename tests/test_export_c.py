@@ -3,8 +3,8 @@
 import os
 import platform
 import subprocess
+from pathlib import Path
 
-import exported
 import numpy as np
 import pytest
 import reference
@@ -12,7 +12,18 @@ from agreement import activation
 from exported import C99, Program, installed, same_bits
 
 import bpcore
-from bpcore import Dense, Dropout, Identity, LeakyReLU, Network, Softmax, Softplus, Tanh
+from bpcore import (
+    Dense,
+    Dropout,
+    Identity,
+    LeakyReLU,
+    Network,
+    ShapeError,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from bpcore.csource import literal
 
 REALS = {"float64": "double", "float32": "float"}
 ACTIVATIONS = sorted(reference.ACTIVATIONS)
@@ -128,25 +139,192 @@ def check(program, built, emulator=()):
             )
 
 
-HAS_FMA = platform.machine().lower() in ("x86_64", "amd64") and "avx2" in bpcore.simd_levels()
-FMA = ["-mfma"] if HAS_FMA else []
-# The dialects of GNU contract products and sums unless told otherwise; both compilers do when told to.
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+FMA = ["-mfma"] if IS_X86 and "avx2" in bpcore.simd_levels() else []
+SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# GNU's dialects contract products and sums unless told otherwise; clang does when told to.
 BUILDS = {
     "gcc, no optimisation, fma in software": ("gcc", [*C99, "-O0"]),
-    "gcc, as people compile": ("gcc", ["-O2", *FMA]),
     "gcc, contracting": ("gcc", ["-O3", "-ffp-contract=fast", *FMA]),
+    "gcc, sanitizers": ("gcc", [*C99, *SANITIZERS]),
     "clang, fma in software": ("clang", [*C99, "-O2"]),
     "clang, contracting": ("clang", ["-O3", "-ffp-contract=fast", *FMA]),
-    "gcc, sanitizers": (
-        "gcc",
-        [*C99, "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "AArch64": ("aarch64-linux-gnu-gcc", [*C99, "-O2", "-static"]),
+    "32-bit ARM with fma": (
+        "arm-linux-gnueabihf-gcc",
+        [*C99, "-O2", "-static", "-mcpu=cortex-a7", "-mfpu=neon-vfpv4"],
     ),
+    "32-bit ARM without fma": ("arm-linux-gnueabihf-gcc", [*C99, "-O2", "-static"]),
+}
+EMULATORS = {
+    "aarch64-linux-gnu-gcc": "qemu-aarch64-static",
+    "arm-linux-gnueabihf-gcc": "qemu-arm-static",
 }
 
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_same_bits_as_predict(program, build):
     compiler, flags = BUILDS[build]
-    if not installed(compiler):
-        pytest.skip(f"no {compiler} here")
-    check(program, program.build(compiler, flags))
+    emulator = [EMULATORS[compiler]] if compiler in EMULATORS else []
+    if not installed(compiler, *emulator):
+        pytest.skip(f"no {' or '.join([compiler, *emulator])} here; .ci/run installs what it can")
+    check(program, program.build(compiler, flags), emulator)
+
+
+def test_needs_no_library(program):
+    """Not even libm, and nothing of the C library but memcpy; hence no allocation, no state."""
+    for flags in ([], FMA):
+        wanted = program.symbols("gcc", ["-c", "-O2", *flags])
+        assert wanted <= {"memcpy", "memset", "__stack_chk_fail"}, wanted
+
+
+def test_without_fma_at_all(program, tmp_path):
+    """The switch for slow processors: near to predict, not equal."""
+    net = random_network([Dense(4, 9), Tanh(), Dense(9, 3)], "float64", seed=1)
+    alone = Program(tmp_path)
+    bpcore.export_c(net, alone.add("plain", "double", 4, 3), name="plain")
+    alone.write_driver()
+    X = rows_for(net, 50, seed=2)
+    flags = [*C99, "-O2", "-ffp-contract=off", "-DPLAIN_NO_FMA"]
+    (found,) = alone.run(alone.build("gcc", flags), [X])
+    np.testing.assert_allclose(found, net.predict(X), rtol=0, atol=40 * 2.0**-53)
+    assert not same_bits(found, net.predict(X)).all()
+
+
+def test_fast_math_is_refused(program):
+    with pytest.raises(AssertionError, match="-ffast-math and the like change the results"):
+        program.build("gcc", ["-O2", "-ffast-math"], "fast")
+
+
+def test_header_is_cplusplus(program):
+    if not installed("g++"):
+        pytest.skip("no g++ here")
+    names = [name for name, *_ in program.networks]
+    text = "".join(f'#include "{name}.h"\n' for name in names) + "int main() { return 0; }\n"
+    (program.folder / "headers.cpp").write_text(text)
+    command = ["g++", "-std=c++98", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
+    done = subprocess.run([*command, "headers.cpp"], cwd=program.folder, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# ---------------------------------------------------------------- the text
+
+
+def test_output_is_reproducible(tmp_path):
+    net = bpcore.mlp([3, 4, 2], hidden="gelu", rng=0)
+    texts = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        done = bpcore.export_c(net, tmp_path / folder / "net.c", name="net")
+        texts.append([Path(p).read_text() for p in (done.source, done.header)])
+    assert texts[0] == texts[1]
+    assert bpcore.__version__ in texts[0][0] and "Dense(3, 4)" in texts[0][1]
+
+
+def test_sizes(tmp_path):
+    net = bpcore.mlp([3, 7, 4, 2], rng=0, dtype="float32")
+    done = bpcore.export_c(net, tmp_path / "net.c")
+    assert (done.constant_bytes, done.stack_bytes) == (4 * net.parameters.size, 4 * (7 + 4))
+    text = Path(done.header).read_text()
+    assert f"{done.constant_bytes} bytes of constants" in text
+    done = bpcore.export_c(net, tmp_path / "net.c", workspace="caller")
+    assert done.stack_bytes == 0
+    assert "#define CONTROLLER_N_WORKSPACE 11" in Path(done.header).read_text()
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_literals_are_read_back(dtype):
+    values = numbers(dtype, 200)[:, 0]
+    for value in values[np.isfinite(values)]:
+        text = literal(value)
+        assert text.endswith("f") == (dtype == "float32")
+        back = np.dtype(dtype).type(float.fromhex(text.rstrip("f")))
+        assert same_bits(np.array(back), np.array(value))
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.fixture
+def net():
+    return bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+
+
+BAD_NAMES = [
+    "",
+    "2net",
+    "my net",
+    "net-1",
+    "_net",
+    "näme",
+    "int",
+    "register",
+    "class",
+    "main",
+    "exp",
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_bad_names(net, name, tmp_path):
+    with pytest.raises(ValueError, match=f"name must be .*{name!r}"):
+        bpcore.export_c(net, tmp_path / "net.c", name=name)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error, message, keywords",
+    [
+        (TypeError, "name must be text, got None", {"name": None}),
+        (ValueError, "unknown workspace 'heap'", {"workspace": "heap"}),
+        (ValueError, r"standardization must be a pair \(mean, scale\)", {"standardization": 1.0}),
+        (ValueError, r"scale\[1\] is 0", {"standardization": (0.0, [1.0, 0.0, 1.0])}),
+        (ValueError, "mean.* is nan", {"standardization": (np.nan, 1.0)}),
+        (ShapeError, r"mean has shape \(2,\), expected \(3,\)", {"standardization": ([1, 2], 1.0)}),
+        (ValueError, "unknown quantize 'int4'", {"quantize": "int4", "X": [[1.0, 2.0, 3.0]]}),
+        (ValueError, "go together", {"quantize": "int8"}),
+        (ValueError, "go together", {"X": [[1.0, 2.0, 3.0]]}),
+        (ValueError, "float_wrapper needs quantize", {"float_wrapper": True}),
+        (TypeError, "float_wrapper must be True or False", {"float_wrapper": 1}),
+        (ShapeError, "X has 2 columns", {"quantize": "int8", "X": [[1.0, 2.0]]}),
+        (ShapeError, "X has no rows", {"quantize": "int8", "X": np.zeros((0, 3))}),
+        (ValueError, r"X\[0, 1\] is inf", {"quantize": "int8", "X": [[1.0, np.inf, 2.0]]}),
+    ],
+)
+def test_bad_arguments(net, tmp_path, error, message, keywords):
+    with pytest.raises(error, match=message):
+        bpcore.export_c(net, tmp_path / "net.c", **keywords)
+    assert not os.listdir(tmp_path)
+
+
+def test_bad_networks(net, tmp_path):
+    with pytest.raises(TypeError, match="net must be a Network, got Dense"):
+        bpcore.export_c(net.layers[0], tmp_path / "net.c")
+    net.layers[2].weight[3, 1] = np.inf
+    with pytest.raises(ValueError, match=r"2\.weight\[3, 1\] is inf"):
+        bpcore.export_c(net, tmp_path / "net.c")
+    assert not os.listdir(tmp_path)
+
+
+def test_bad_paths(net, tmp_path):
+    for path in ("net.h", "net", "net.cpp", ".c"):
+        with pytest.raises(ValueError, match=r"path must end in \.c"):
+            bpcore.export_c(net, tmp_path / path)
+    with pytest.raises(ValueError, match="that #include can take"):
+        bpcore.export_c(net, tmp_path / 'a"b.c')
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        bpcore.export_c(net, tmp_path / "nowhere" / "net.c")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("blocked", ["net.c", "net.h"])
+@pytest.mark.parametrize("before", [None, "old"])
+def test_both_files_or_neither(net, tmp_path, blocked, before):
+    (tmp_path / blocked).mkdir()
+    other = tmp_path / {"net.c": "net.h", "net.h": "net.c"}[blocked]
+    if before:
+        other.write_text(before)
+    with pytest.raises(IsADirectoryError, match=blocked):
+        bpcore.export_c(net, tmp_path / "net.c")
+    assert (other.read_text() if other.exists() else None) == before
+    assert len(os.listdir(tmp_path)) == 1 + bool(before)

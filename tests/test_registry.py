@@ -41,7 +41,9 @@ GROUPS = [
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "plot"}
-    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"},
+    | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"}
+    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
+    | {"fixedpoint", "fixedtable"},
     {"tables", "csvfiles", "arrayfiles", "tablefiles", "encoding", "cli", "__main__"}
     | {f"commands.{name}" for name in ("report", "options", "inputs", "scores", "proof")}
     | {f"commands.{name}" for name in ("batches", "train_options", "train", "predict", "check")}

@@ -152,7 +152,7 @@ ALWAYS_INLINE vec log_v(vec u, vec c)
 {
     vec k, scale;
     const vec f = vsplit(u, &k, &scale) - vset(1);
-    return add_log(k * vset(LN2_HIGH), vproduct(k, vset(LN2_LOW)), f, c * scale);
+    return add_log(k * vset(LN2_HIGH), k * vset(LN2_LOW), f, c * scale);
 }
 
 /* log(1 + x) for finite x > -1. */

@@ -5,7 +5,6 @@
  *   vload_part vstore_part        the first lanes of a `part`  vpart(n)           the first n lanes, 0 <= n <= WIDTH
  *   vkeep(v, part)                the other lanes become 0     vfma(a, b, c)      a b + c, rounded once where WIDTH > 1
  *   vfma_once(a, b, c)            the same, and as good where WIDTH is 1, but slow there: for what roundings took
- *   vproduct(a, b)                a b, where a sum takes it: exported C must keep compilers from contracting the two
  *   vless(a, b) -> vmask          false where either is nan    vselect(m, a, b)   m ? a : b
  *   vall(m)                       whether m holds in all lanes vfold(v)           the sum of the lanes, folded in halves
  *   vlane(v, k)                   all lanes lane k of v, 0 <= k < WIDTH
@@ -622,7 +621,6 @@ ALWAYS_INLINE words words_of(uint64_t x)
 #if WIDTH > 1
 #define vfma_once vfma
 #endif
-#define vproduct(a, b) ((a) * (b))
 
 /* To the nearest whole number, |x| < 2^(MANTISSA - 1). */
 ALWAYS_INLINE vec vround(vec x)

@@ -7,13 +7,14 @@ of the error (`bpcore.fixedpoint`).
 
 import os
 import re
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore.checks import as_array, check_finite, choose
+from bpcore.checks import as_array, as_matrix, boolean, check_finite, choose
 from bpcore.errors import ShapeError
 from bpcore.files import open_regular, replace_file
 from bpcore.network import Network
@@ -23,25 +24,25 @@ if TYPE_CHECKING:
 
 __all__ = ["CExport", "export_c"]
 
-RESERVED = frozenset(
-    # keywords of C, up to C23, and of C++
-    "alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t "
-    "char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr "
-    "constinit continue decltype default delete do double dynamic_cast else enum explicit export "
-    "extern false float for friend goto if inline int long mutable namespace new noexcept not "
-    "not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires "
-    "restrict return short signed sizeof static static_assert static_cast struct switch template "
-    "this thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned "
-    "using virtual void volatile wchar_t while xor xor_eq "
-    # what the standard library or the linker calls something else
-    "main abort abs atof atoi bsearch calloc div exit free getenv labs malloc qsort rand realloc "
-    "srand system memchr memcmp memcpy memmove memset strcat strchr strcmp strcpy strlen strncmp "
-    "strncpy strstr printf puts putchar scanf remove rename time clock signal raise "
-    "acos asin atan atan2 ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax "
-    "fmin fmod frexp hypot ldexp log log10 log1p log2 logb lrint lround modf nan pow remainder rint "
-    "round sin sinh sqrt tan tanh tgamma trunc".split()
-)
-"""Names that the exported function cannot have."""
+BITS = {"int16": 16, "int8": 8}
+RESERVED = """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
+    char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+    constinit continue decltype default delete do double dynamic_cast else enum explicit export
+    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
+    nullptr operator or or_eq private protected public register reinterpret_cast requires restrict
+    return short signed sizeof static static_assert static_cast struct switch template this
+    thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned using
+    virtual void volatile wchar_t while xor xor_eq
+
+    main abort abs atof atoi bsearch calloc div exit free getenv labs malloc qsort rand realloc
+    srand system memchr memcmp memcpy memmove memset strcat strchr strcmp strcpy strlen strncmp
+    strncpy strstr printf puts putchar scanf remove rename time clock signal raise linux unix
+    acos asin atan atan2 ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax
+    fmin fmod frexp hypot ldexp log log10 log1p log2 logb lrint lround modf nan pow remainder rint
+    round sin sinh sqrt tan tanh tgamma trunc
+"""
+"""Keywords of C, up to C23, and of C++; names of the standard library and of compilers."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,26 @@ class CExport:
         Of weights and tables; the compiled code comes on top.
     stack_bytes : int
         Of the arrays that the function has on its stack.
+    error_bound : ndarray of shape (n_out,) or None
+        In fixed point, how far each output can be from that of the network, for any inputs in the
+        calibrated ranges.
+    measured_error : ndarray of shape (n_out,) or None
+        How far it was at most, on the calibration rows.
+    input_offset, input_scale : ndarray of shape (n_in,) or None
+        An integer q of the input stands for ``input_offset + input_scale * q``.
+    output_scale : ndarray of shape (n_out,) or None
+        An integer q of the output stands for ``output_scale * q``.
     """
 
     source: str
     header: str
     constant_bytes: int
     stack_bytes: int
+    error_bound: np.ndarray | None = None
+    measured_error: np.ndarray | None = None
+    input_offset: np.ndarray | None = None
+    input_scale: np.ndarray | None = None
+    output_scale: np.ndarray | None = None
 
 
 def export_c(
@@ -71,6 +86,9 @@ def export_c(
     name: str = "controller",
     standardization: "tuple[ArrayLike, ArrayLike] | None" = None,
     workspace: str = "stack",
+    quantize: str | None = None,
+    X: "ArrayLike | None" = None,
+    float_wrapper: bool = False,
 ) -> CExport:
     """Write a network as one C99 file and its header.
 
@@ -91,12 +109,20 @@ def export_c(
         ``(X - mean) / scale``, which it computes in the dtype of the network.
     workspace : {"stack", "caller"}
         Where the numbers between the layers are: on the stack, or in an array of
-        ``CONTROLLER_N_WORKSPACE`` numbers that is the function's third argument.
+        ``CONTROLLER_N_WORKSPACE`` numbers that is the function's last argument.
+    quantize : {"int16", "int8"}, optional
+        Compute in integers only, which inputs and outputs are too; the header says what they stand
+        for and how large the error is at most. A last softmax is left off: outputs are logits.
+    X : array_like of shape (n, n_in), optional
+        With `quantize`: rows, before standardization, whose ranges are those that inputs may have.
+        Inputs beyond them saturate.
+    float_wrapper : bool
+        With `quantize`: also write ``controller_float``, which takes and gives double.
 
     Returns
     -------
     CExport
-        Paths and sizes.
+        Paths, sizes and, in fixed point, errors and scales.
 
     Raises
     ------
@@ -104,40 +130,72 @@ def export_c(
         `net` is no network.
     ValueError
         `name` is no C identifier or is taken, `path` does not end in ``.c``, a weight is nan or
-        infinite, a scale is not above 0.
+        infinite, a scale is not above 0; in fixed point, a layer that has no such form.
     ShapeError
-        `mean` or `scale` has another length than the inputs.
+        `mean`, `scale` or `X` has another width than the inputs, or `X` has no rows.
     OSError
         A file cannot be written; both are as they were.
+
+    Warns
+    -----
+    UserWarning
+        The bound of the error in fixed point is larger than what the outputs for X vary by.
 
     Examples
     --------
     >>> import os, tempfile
+    >>> import numpy as np
     >>> import bpcore
     >>> net = bpcore.mlp([4, 5, 3], hidden="tanh", rng=0)
+    >>> X = np.random.default_rng(0).uniform(-1, 1, size=(100, 4))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     done = bpcore.export_c(net, os.path.join(folder, "controller.c"))
+    ...     path = os.path.join(folder, "controller.c")
+    ...     done = bpcore.export_c(net, path)
     ...     with open(done.header) as file:
     ...         print(file.read().splitlines()[-9])
+    ...     fixed = bpcore.export_c(net, path, quantize="int16", X=X)
     void controller(const double input[CONTROLLER_N_IN], double output[CONTROLLER_N_OUT]);
+    >>> bool((fixed.measured_error < fixed.error_bound).all())
+    True
     """
-    from bpcore import csource  # what exporting alone needs
+    from bpcore import cfixed, cheader, csource, fixedpoint  # what exporting alone needs
 
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
     source, header = _paths(path)
     _check_name(name)
     on_stack = choose(workspace, ("stack", "caller"), "workspace") == "stack"
+    float_wrapper = boolean(float_wrapper, "float_wrapper")
+    if quantize is not None:
+        choose(quantize, BITS, "quantize")
+    if (X is None) != (quantize is None):
+        raise ValueError("quantize and the calibration rows X go together, but one is missing")
+    if float_wrapper and quantize is None:
+        raise ValueError("float_wrapper needs quantize: without, the function takes floats itself")
     for key, array in net.parameter_arrays().items():
         check_finite(np.atleast_2d(array), key, net.dtype)
     scaling = None if standardization is None else _standardization(standardization, net)
     layers = csource.computing(net.layers)
-    written = csource.source(layers, net.dtype, name, scaling, on_stack)
-    title = _title(net, layers, scaling is not None, written)
-    head = _header(net, name, title, os.path.basename(header), written.n_workspace)
-    body = f'{title}#include "{os.path.basename(header)}"\n\n{written.body}'
+    fixed = None
+    if quantize is None:
+        written = csource.source(layers, net.dtype, name, scaling, on_stack)
+    else:
+        fixed = fixedpoint.quantize(layers, _calibration(X, net), BITS[quantize], scaling)
+        written = cfixed.source(fixed, name, on_stack, float_wrapper)
+    text = cheader.Texts(net, layers, name, os.path.basename(header), written, fixed)
+    head, body = text.header(scaling is not None, float_wrapper), text.source(scaling is not None)
     _replace_both((header, head.encode()), (source, body.encode()))
-    return CExport(source, header, written.constant_bytes, written.stack_bytes)
+    sizes = (source, header, written.constant_bytes, written.stack_bytes)
+    if fixed is None:
+        return CExport(*sizes)
+    if (fixed.error_bound >= fixed.output_span).any():
+        warnings.warn(
+            "the bound of the error in fixed point is larger than what the outputs for X vary by; "
+            "the error measured on X may still be small enough",
+            stacklevel=2,
+        )
+    scales = (fixed.offset, fixed.scale, fixed.output_scale)
+    return CExport(*sizes, fixed.error_bound, fixed.measured_error, *scales)
 
 
 # ---------------------------------------------------------------- arguments
@@ -158,10 +216,8 @@ def _check_name(name: Any) -> None:
     if not isinstance(name, str):
         raise TypeError(f"name must be text, got {name!r}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(
-            f"name must be a C identifier that starts with a letter, got {name!r}"
-        )
-    if name in RESERVED:
+        raise ValueError(f"name must be a C identifier that starts with a letter, got {name!r}")
+    if name in RESERVED.split():
         raise ValueError(f"name must be free in C and C++, but {name!r} is taken")
 
 
@@ -185,59 +241,15 @@ def _standardization(value: Any, net: Network) -> tuple[np.ndarray, np.ndarray]:
     return arrays[0], arrays[1]
 
 
+def _calibration(X: Any, net: Network) -> np.ndarray:
+    X = as_matrix(X, "X", net.n_in)
+    if len(X) == 0:
+        raise ShapeError("X has no rows")
+    check_finite(X, "X", net.dtype)
+    return X
+
+
 # ---------------------------------------------------------------- files
-
-
-def _title(net: Network, layers: list[Any], is_scaled: bool, written: Any) -> str:
-    from bpcore import __version__
-
-    names = [repr(layer) for layer in layers]
-    if is_scaled:
-        names.insert(0, "(input - mean) / scale")
-    lines = [f"A neural network, written by bpcore {__version__}."]
-    lines += [f"{net.n_in} inputs, {net.n_out} outputs, {net.dtype}:", *(f"    {n}" for n in names)]
-    lines.append(
-        f"{written.constant_bytes} bytes of constants, {written.stack_bytes} bytes of arrays on the stack."
-    )
-    lines += [
-        "The same bits as Network.predict, on any processor with IEEE arithmetic; fast where it has fma",
-        "(compile with -mfma on x86). Subnormal numbers must not be flushed to zero.",
-    ]
-    return "/* " + "\n * ".join(lines) + " */\n"
-
-
-def _header(net: Network, name: str, title: str, file: str, n_workspace: int) -> str:
-    from bpcore import csource
-
-    upper, real = name.upper(), csource.c_type(net.dtype)
-    guard = re.sub(r"\W", "_", f"{upper}_{file}").upper() if not file.startswith(name) else f"{upper}_H"
-    sizes = [f"#define {upper}_N_IN {net.n_in}", f"#define {upper}_N_OUT {net.n_out}"]
-    parameters = f"const {real} input[{upper}_N_IN], {real} output[{upper}_N_OUT]"
-    if n_workspace:
-        sizes.append(f"#define {upper}_N_WORKSPACE {n_workspace}")
-        parameters += f", {real} workspace[{upper}_N_WORKSPACE]"
-    return "\n".join(
-        [
-            f"{title}#ifndef {guard}",
-            f"#define {guard}",
-            "",
-            *sizes,
-            "",
-            "#ifdef __cplusplus",
-            'extern "C" {',
-            "#endif",
-            "",
-            "/* The arrays must not overlap. */" ,
-            f"void {name}({parameters});",
-            "",
-            "#ifdef __cplusplus",
-            "}",
-            "#endif",
-            "",
-            f"#endif /* {guard} */",
-            "",
-        ]
-    )
 
 
 def _replace_both(first: tuple[str, bytes], second: tuple[str, bytes]) -> None:

@@ -23,9 +23,9 @@ NAMES = {
     "vsplit": "split",
     "vpoly": "polynomial",
 }
-OURS = ("fma", "fma_once", "rounded")
-"""What the text takes from `bpcore.csource`: a b + c rounded once, the same where that matters, and
-a product that no compiler may merge with a sum."""
+OURS = ("fma", "fma_once")
+"""What the text takes from `bpcore.cparts`: a b + c rounded once, and the same where that is needed
+even by those who would have it fast."""
 TYPES = {"vmask": "int", "ALWAYS_INLINE": "static", "bits": "uint{bits}_t"}
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 _CODE_OR_COMMENT = re.compile(r"/\*.*?\*/|(?:(?!/\*).)+", re.S)
@@ -200,7 +200,7 @@ def _scalar(text: str, bits: int) -> str:
 def _calls(code: str, bits: int) -> str:
     """Write the primitives out, from the inside to the outside."""
     pieces, at = [], 0
-    for match in re.finditer(r"\b(vset|vfma|vfma_once|vproduct|vless|vselect|vany|VPOLY|C)\(", code):
+    for match in re.finditer(r"\b(vset|vfma|vfma_once|vless|vselect|vany|VPOLY|C)\(", code):
         if match.start() < at:
             continue  # inside one that has been written
         arguments, end = _arguments(code, match.end())
@@ -225,8 +225,6 @@ def _call(name: str, a: list[str], bits: int) -> str:
         return a[0]
     if name == "VPOLY":
         return f"vpoly({a[0]}, (int)(sizeof({a[0]}) / sizeof({a[0]}[0])), {a[1]})"
-    if name == "vproduct":
-        return f"rounded({a[0]} * {a[1]})"
     return f"{name[1:]}({', '.join(a)})"
 
 

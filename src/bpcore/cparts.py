@@ -21,15 +21,17 @@ INCLUDES = """\
 #include <string.h>
 """
 FAST = {
-    64: "defined(__FP_FAST_FMA) || defined(FP_FAST_FMA) || defined(__FMA__) || defined(__AVX2__) || \\\n"
+    64: "defined(__FP_FAST_FMA) || defined(FP_FAST_FMA) || \\\n"
+    "    defined(__FMA__) || defined(__AVX2__) || \\\n"
     "    (defined(__ARM_FEATURE_FMA) && defined(__ARM_FP) && (__ARM_FP & 8)) || \\\n"
     "    (defined(__riscv_flen) && __riscv_flen >= 64)",
-    32: "defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF) || defined(__FMA__) || defined(__AVX2__) || \\\n"
+    32: "defined(__FP_FAST_FMAF) || defined(FP_FAST_FMAF) || \\\n"
+    "    defined(__FMA__) || defined(__AVX2__) || \\\n"
     "    defined(__ARM_FEATURE_FMA) || defined(__riscv_flen)",
 }
 FMA = """\
-/* a b + c, rounded once: an instruction of the processor, or else what follows; the bits are the same. Where that is too slow,
- * define @NAME@_NO_FMA: then results differ by some roundings. */
+/* a b + c, rounded once: an instruction of the processor, or else what follows; the bits are the
+ * same. Where that is too slow, define @NAME@_NO_FMA: then results differ by some roundings. */
 #if @FAST@
 #if defined(__GNUC__)
 #define @name@_fma __builtin_fma@SUFFIX@
@@ -48,7 +50,8 @@ static @REAL@ @name@_fma(@REAL@ a, @REAL@ b, @REAL@ c) { return a * b + c; }
 ALSO_WITHOUT_FMA = " || 1"
 FMA_ONCE = {
     32: """\
-/* The product is exact in double. Their sum is rounded there to an odd last bit, and so the second time, to float, right. */
+/* The product is exact in double. The sum is rounded there to an odd last bit, which makes the
+ * second rounding, to float, right. */
 static float @name@_fma_once(float a, float b, float c)
 {
     const double product = (double)a * (double)b, addend = c, sum = product + addend;
@@ -162,8 +165,10 @@ static double @name@_fma_once(double a, double b, double c)
         product.low += addend.low;
         product.high += addend.high + (product.low < addend.low);
     } else {
-        if (product.high < addend.high || (product.high == addend.high && product.low < addend.low)) {
-            const @name@_wide swapped = {addend.high, addend.low, product.exponent, addend.negative};
+        if (product.high < addend.high ||
+            (product.high == addend.high && product.low < addend.low)) {
+            const @name@_wide swapped = {addend.high, addend.low, product.exponent,
+                                         addend.negative};
             addend.high = product.high;
             addend.low = product.low;
             product = swapped;
@@ -179,7 +184,7 @@ static double @name@_fma_once(double a, double b, double c)
 """,
 }
 ROUNDED = """\
-/* Keeps a compiler from contracting a product and the sum that takes it, which gcc does whatever pragmas say. */
+/* Keeps a product from being contracted with a sum, for which gcc's dialects need no permission. */
 static @REAL@ @name@_rounded(@REAL@ x)
 {
     volatile @REAL@ y = x;
@@ -204,7 +209,8 @@ static @REAL@ @name@_dot(const @REAL@ *x, const @REAL@ *y, size_t n)
     for (; k + @STRIPE@ <= n; k += @STRIPE@)
         for (size_t i = 0; i < @STRIPE@; i++) sum[i] = @name@_fma(x[k + i], y[k + i], sum[i]);
     if (k < n)
-        for (size_t i = 0; i < @STRIPE@; i++) sum[i] = k + i < n ? @name@_fma(x[k + i], y[k + i], sum[i]) : sum[i] + 0;
+        for (size_t i = 0; i < @STRIPE@; i++)
+            sum[i] = k + i < n ? @name@_fma(x[k + i], y[k + i], sum[i]) : sum[i] + 0;
     return @name@_fold(sum);
 }
 """

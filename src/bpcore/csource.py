@@ -51,15 +51,18 @@ def table(declaration: str, values: np.ndarray, per_line: int = 4) -> str:
     """Return a ``static const`` array of one or two dimensions with its numbers."""
     texts = [literal(v) if v.dtype.kind == "f" else str(v) for v in values.ravel()]
     if values.ndim == 1:
-        return f"static const {declaration}[{len(texts)}] = {{\n{_lines(texts, per_line)}\n}};\n"
+        lines = "    " + _wrapped(texts, per_line, "    ")
+        return f"static const {declaration}[{len(texts)}] = {{\n{lines}}};\n"
     rows, columns = values.shape
-    inner = (f"{{\n{_lines(texts[i * columns : (i + 1) * columns], per_line)}}}" for i in range(rows))
-    return f"static const {declaration}[{rows}][{columns}] = {{\n{','.join(inner)}\n}};\n"
+    starts = range(0, rows * columns, columns)
+    inner = (f"    {{{_wrapped(texts[i : i + columns], per_line, '     ')}}}" for i in starts)
+    joined = ",\n".join(inner)
+    return f"static const {declaration}[{rows}][{columns}] = {{\n{joined}}};\n"
 
 
-def _lines(texts: list[str], per_line: int) -> str:
+def _wrapped(texts: list[str], per_line: int, indent: str) -> str:
     starts = range(0, len(texts), per_line)
-    return ",\n".join("    " + ", ".join(texts[i : i + per_line]) for i in starts)
+    return f",\n{indent}".join(", ".join(texts[i : i + per_line]) for i in starts)
 
 
 def source(
@@ -115,10 +118,15 @@ class _Writer:
         parameters = f"const {real} input[{p.upper()}_N_IN], {real} output[{p.upper()}_N_OUT]"
         declarations = []
         if self.on_stack:
-            declarations = [f"    {real} {n}[{k}];" for n, k in zip("ab", self.buffers, strict=True) if k]
+            declarations = [
+                f"    {real} {n}[{k}];" for n, k in zip("ab", self.buffers, strict=True) if k
+            ]
         else:
             parameters += f", {real} workspace[{p.upper()}_N_WORKSPACE]"
-            starts = [(self.buffers[0], "a", "workspace"), (self.buffers[1], "b", f"workspace + {self.buffers[0]}")]
+            starts = [
+                (self.buffers[0], "a", "workspace"),
+                (self.buffers[1], "b", f"workspace + {self.buffers[0]}"),
+            ]
             declarations = [f"    {real} *const {n} = {at};" for k, n, at in starts if k]
             if not declarations:
                 declarations = ["    (void)workspace;"]
@@ -136,7 +144,7 @@ class _Writer:
     # ---- layers ----------------------------------------------------------------------------
 
     def _write_layers(self) -> None:
-        at, width, done = "input", self.layers_n_in(), 0
+        at, width, done = "input", self._n_in(), 0
         if self.standardization is not None:
             at = self._standardize(width)
         elif not isinstance(self.layers[0], Dense):
@@ -156,13 +164,15 @@ class _Writer:
                 self.kernels.add("exp_v")
                 self.lines.append(f"    {self.prefix}_softmax({at}, {width});")
             else:
-                self._activation(layer, at, width, exposed=after is not None and not isinstance(after, Dense))
+                self._activation(
+                    layer, at, width, exposed=after is not None and not isinstance(after, Dense)
+                )
 
-    def layers_n_in(self) -> int:
+    def _n_in(self) -> int:
         return next(layer.n_in for layer in self.layers if isinstance(layer, Dense))
 
     def _own(self, width: int) -> str:
-        """A buffer that the first dense layer does not write to, or the output if it is the only one."""
+        """The buffer that the first dense layer does not write to."""
         self.buffers[1] = max(self.buffers[1], width)
         return "b"
 
@@ -208,7 +218,7 @@ class _Writer:
         if ckernels.takes_parameter(layer.kernel, self.bits):
             argument = f", {literal(self.dtype.type(layer.parameter))}"
         call = f"{ckernels.c_name(name, self.prefix)}({x}[i]{argument})"
-        if exposed:  # to sums that are not dense layers
+        if exposed:  # a product, which must not be contracted with the next layer's sums
             self.uses_rounded = True
             call = f"{self.prefix}_rounded({call})"
         self._loop(width, f"{x}[i] = {call};")
@@ -226,7 +236,7 @@ class _Writer:
         if "fma_once" not in mentions:  # with NO_FMA nothing needs it then
             fma = fma.replace(cparts.ALSO_WITHOUT_FMA, "")
         parts = [cparts.INCLUDES, self._fill(fma)]
-        if self.uses_rounded or "rounded" in mentions:
+        if self.uses_rounded:
             parts.append(self._fill(cparts.ROUNDED))
         parts.append(kernels)
         if self.uses_stripes or self.uses_softmax:
