@@ -91,7 +91,8 @@ def read_array_table(
         array = read_array(name, data)
         if array.dtype.names and array.ndim == 1:
             columns = {
-                field: _plain(f"{name}, {field}", array[field]) for field in array.dtype.names
+                field: _plain(f"{name}, field {field!r}", array[field])
+                for field in array.dtype.names
             }
             return table_of(name, frame(columns), text_columns)
         return table_of(name, frame(_columns(name, array)), text_columns)

@@ -142,8 +142,8 @@ def _read_parquet(name: str, data: bytes, text_columns: tuple[str, ...]) -> Tabl
         except Exception as error:  # of many classes; whatever pyarrow dislikes is the file's fault
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"{name}: is not a whole Parquet file ({reason})") from None
-    if not isinstance(frame.index, pandas.RangeIndex):
-        frame = frame.reset_index()  # columns that pandas had as the rows' names
+    if None not in frame.index.names:  # columns that pandas had as the rows' names
+        frame = frame.reset_index(allow_duplicates=True)
     return table_of(name, frame, text_columns)
 
 
