@@ -1,4 +1,4 @@
-"""`bpcore export`: what is written computes what `bpcore predict` says, from the table's numbers."""
+"""`bpcore export`: what is written computes what `bpcore predict` says, from a table's numbers."""
 
 import json
 import shutil

@@ -10,6 +10,7 @@ from bpcore.arrayfiles import read_array, read_arrays
 from bpcore.commands.batches import read_batch
 from bpcore.commands.options import add_data, add_json, add_model, number, whole
 from bpcore.commands.report import Report
+from bpcore.errors import ModelFileError
 from bpcore.files import open_regular
 from bpcore.tablefiles import read_bytes
 from bpcore.tables import InputError, shorten
@@ -113,7 +114,10 @@ def _read_gradients(path: str) -> Any:
     """Return what `explain_gradients` takes."""
     if path.endswith(".safetensors"):
         with open_regular(path) as file:
-            return read_all(file)
+            try:
+                return read_all(file)
+            except ModelFileError as error:
+                raise InputError(f"{path}: {error}") from None
     name, data = read_bytes(path)
     if path.endswith(".npz"):
         arrays = read_arrays(name, data)
