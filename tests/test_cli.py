@@ -221,6 +221,24 @@ def test_errors_of_prediction(run):
     assert run("predict", "m", "new.csv")[0] == 0  # a class is not needed to predict
 
 
+def test_numbers_beyond_float32_are_named(run):
+    quick = ["--epochs", 2, "--quiet", "--dtype", "float32", "--out", "m"]
+    assert run("train", "iris", "--target", "petal_width", *quick)[0] == 0
+    text = Path(iris_path()).read_text()
+    Path("new.csv").write_text(text.replace("4.9,3.0", "1e300,3.0"))
+    place = "new.csv, line 3, column 'sepal_length': found 1e+300", "beyond the range of float32"
+    assert_one_line(run("predict", "m", "new.csv"), *place)
+    assert_one_line(run("check", "m", "new.csv"), *place)
+    Path("new.csv").write_text(text.replace("1.4,0.2", "1.4,1e300"))
+    assert run("predict", "m", "new.csv")[0] == 0
+    assert_one_line(run("check", "m", "new.csv"), "line 2, column 'petal_width'")
+    # in the rows held out, which the scale does not know; where it does, all others become 0
+    Path("wide.csv").write_text("x,t\n" + "1,a\n2,b\n" * 20 + "1e300,a\n")
+    for seed in range(3):
+        code, _, err = run("train", "wide.csv", "--target", "t", *quick, "--seed", seed)
+        assert code == 0 or "wide.csv, line 42, column 'x': found 1e+300" in err
+
+
 @pytest.mark.filterwarnings("default")
 def test_divergence_and_warnings_are_one_line(run, monkeypatch):
     def diverge(self, *arguments, **keywords):

@@ -46,7 +46,8 @@ def read_batch(model: str, data: str, format: str | None) -> Batch:
     table = read(data, encoder.text_columns, format)
     if len(table) == 0:
         raise InputError(f"{table.name}: there are no rows")
-    return Batch(net, encoder.encode_features(table), encoder.encode_target(table))
+    x = encoder.encode_features(table, net.dtype)
+    return Batch(net, x, encoder.encode_target(table, net.dtype))
 
 
 def short_names(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

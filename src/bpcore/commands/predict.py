@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     net, encoder = load_with_encoder(options.model, options.data)
     _check_out(options)
     table = read(options.data, encoder.text_columns, options.format)
-    prediction = net.predict(encoder.encode_features(table))
+    prediction = net.predict(encoder.encode_features(table, net.dtype))
     answer = encoder.decode(prediction)
     score = compare(encoder, table, answer)
     report, text = Report(options.json), score.pop("text", None)

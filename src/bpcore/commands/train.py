@@ -145,7 +145,8 @@ def _problem(options: argparse.Namespace, rng: np.random.Generator) -> Problem:
     if encoder.classes and options.loss:
         raise InputError(f"--loss is for a quantity; {target!r} has classes")
     encoder.fit_scales(table, train)
-    x, y = encoder.encode_features(table), encoder.encode_target(table)
+    x = encoder.encode_features(table, options.dtype)
+    y = encoder.encode_target(table, options.dtype)
     return Problem(table, encoder, x, y, train, held)
 
 
@@ -219,10 +220,7 @@ def _fit(options: argparse.Namespace, problem: Problem, net: Any) -> Any:
         else:
             keywords["callbacks"] = [_lines(options.epochs)]
     sys.stdout.flush()  # before the progress bar, which goes to stderr
-    try:
-        return net.fit(x[train], y[train], **keywords)
-    except ValueError as error:  # a number that float32 cannot hold, say
-        raise InputError(f"{problem.table.name}: {error}") from None
+    return net.fit(x[train], y[train], **keywords)
 
 
 def _lines(epochs: int) -> Any:
