@@ -45,7 +45,10 @@ GROUPS = [
     | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"}
     | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
     | {"fixedpoint", "fixedtable"},
-    {"tables", "encoding", "commands", "cli", "__main__"},
+    {"tables", "csvfiles", "arrayfiles", "tablefiles", "encoding", "cli", "__main__"}
+    | {f"commands.{name}" for name in ("report", "options", "inputs", "scores", "proof")}
+    | {f"commands.{name}" for name in ("batches", "train_options", "train", "predict", "check")}
+    | {f"commands.{name}" for name in ("explain", "export", "info", "bench")},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
@@ -65,7 +68,12 @@ LAZY = {
     "tqdm": {"progress"},
     "onnx": {"onnxgraph"},
 }
-MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+PACKAGES = ("bpcore", "bpcore.commands")
+MODULES = sorted(
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+    for path in SOURCE.rglob("*.py")
+    if path.stem != "__init__"
+)
 
 
 def test_activations():
@@ -152,9 +160,13 @@ def test_unknown_names_are_told_the_choices(get, known):
 # ---------------------------------------------------------------- imports
 
 
+def path_of(module):
+    return SOURCE.joinpath(*module.split(".")).with_suffix(".py")
+
+
 def imports(module):
     """(imported module, whether at module level) of one file; type checking's are left out."""
-    tree = ast.parse((SOURCE / f"{module}.py").read_text())
+    tree = ast.parse(path_of(module).read_text("utf-8"))
     found = []
 
     def walk(node, top):
@@ -176,14 +188,15 @@ def imports(module):
 
 def submodules(base, names):
     """`from bpcore import a, b` imports bpcore.a where there is such a module."""
-    if base != "bpcore":
+    if base not in PACKAGES:
         return [base]
-    return [f"bpcore.{a.name}" if a.name in RANKS else "bpcore" for a in names]
+    found = [f"{base}.{alias.name}" for alias in names]
+    return [name if name.partition(".")[2] in RANKS else base for name in found]
 
 
 def inside(module):
     """Only what has its place: of the others test_every_module_has_its_place complains."""
-    found = [(n.split(".")[1], top) for n, top in imports(module) if n.startswith("bpcore.")]
+    found = [(n.partition(".")[2], top) for n, top in imports(module) if n.startswith("bpcore.")]
     return [(name, top) for name, top in found if name in RANKS]
 
 
@@ -238,7 +251,7 @@ def test_no_constant_is_said_twice():
     said = [
         (module, node.targets[0].id.strip("_"))
         for module in MODULES
-        for node in ast.parse((SOURCE / f"{module}.py").read_text("utf-8")).body
+        for node in ast.parse(path_of(module).read_text("utf-8")).body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     ]
     for name in ("NAN", "NAMED", "FUSED"):

@@ -231,3 +231,16 @@ def test_padding_of_a_block_does_not_overflow(n):
     value, gradients = net.loss_and_gradient(np.full((n, 1), 2.0), np.zeros((n, 1)))
     assert value == 0
     assert not np.asarray(gradients).any()
+
+
+def test_no_gradient_without_the_penalty_may_match_in_a_large_batch():
+    """Where projections had ruled out all that a penalty is not added to, none were stacked."""
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(150, 4)), rng.integers(0, 3, 150)
+    net = bpcore.mlp(
+        [4, 16, 16, 3], hidden="tanh", output="softmax", loss="cross_entropy", l2=0.01, rng=0
+    )
+    net.fit(X, labels, epochs=20, optimizer="adam")
+    _, gradient = net.loss_and_gradient(X, labels)
+    found = bpcore.explain_gradients(net, X, labels, 0.1 * gradient, learning_rate=0.1)
+    assert [mistake.code for mistake in found.mistakes] == ["rate_applied"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bpcore.encoding import TableEncoder, split_rows
-from bpcore.tables import InputError, iris_path, read_table
+from bpcore.tablefiles import iris_path, read_table
+from bpcore.tables import InputError
 
 pytest.importorskip("pandas")
 

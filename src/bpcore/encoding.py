@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .tables import InputError, Table, is_missing, list_names, possible_number, shorten
+from bpcore.tables import InputError, Table, is_missing, list_names, possible_number, shorten
 
 __all__ = ["TableEncoder", "split_rows"]
 
@@ -95,7 +95,7 @@ class TableEncoder:
                     )
                 encoder.features.append({"column": column, "mean": 0.0, "scale": 1.0})
         if not encoder.features:
-            raise InputError(f"{table.name}, line 1: there is no column to predict {target!r} from")
+            raise InputError(f"{table.header}: there is no column to predict {target!r} from")
         return encoder
 
     def fit_scales(self, table: Table, rows: np.ndarray) -> None:
@@ -109,8 +109,8 @@ class TableEncoder:
             mean, scale = _mean_and_scale(table.numbers(self.target["column"])[rows])
             self.target.update(mean=mean, scale=scale)
 
-    def encode_features(self, table: Table) -> np.ndarray:
-        """Return the network's input, float64 of shape (n_rows, n_features)."""
+    def encode_features(self, table: Table, dtype: Any = np.float64) -> np.ndarray:
+        """Return the input of a network of `dtype`, float64 of shape (n_rows, n_features)."""
         table.require([feature["column"] for feature in self.features])
         x = np.empty((len(table), self.n_features))
         at = 0
@@ -122,17 +122,17 @@ class TableEncoder:
                 x[:, at : at + width] = codes[:, None] == np.arange(width)
                 at += width
             else:
-                x[:, at] = (table.numbers(column) - feature["mean"]) / feature["scale"]
+                x[:, at] = _standardized(table, feature, dtype)
                 at += 1
         return x
 
-    def encode_target(self, table: Table) -> np.ndarray:
+    def encode_target(self, table: Table, dtype: Any = np.float64) -> np.ndarray:
         """Return the network's target (n_rows,): int64 labels, or the quantity standardised."""
         column = self.target["column"]
         table.require([column])
         if self.classes is not None:
             return _codes(table, column, self.classes, "class")
-        return (table.numbers(column) - self.target["mean"]) / self.target["scale"]
+        return _standardized(table, self.target, dtype)
 
     def decode(self, prediction: np.ndarray) -> np.ndarray:
         """Return the network's output (n_rows, n_out) as class names, or in the target's units."""
@@ -292,6 +292,19 @@ def _codes(table: Table, column: str, names: list[str], what: str) -> np.ndarray
             f"found {shorten(values[row])}, a {what} the model has not seen; it knows {known}",
         )
     return codes
+
+
+def _standardized(table: Table, entry: dict[str, Any], dtype: Any) -> np.ndarray:
+    """Return a column of numbers standardised; what `dtype` cannot hold is an error."""
+    values = table.numbers(entry["column"])
+    with np.errstate(over="ignore"):
+        standardized = (values - entry["mean"]) / entry["scale"]
+    beyond = ~(np.abs(standardized) <= np.finfo(dtype).max)
+    if beyond.any():
+        row = int(np.flatnonzero(beyond)[0])
+        found = f"found {values[row]:g}, standardised beyond the range of {np.dtype(dtype)}"
+        raise table.error(row, entry["column"], found)
+    return standardized
 
 
 def _mean_and_scale(values: np.ndarray) -> tuple[float, float]:

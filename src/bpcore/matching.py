@@ -255,13 +255,16 @@ class Matcher:
     ) -> list[Match]:
         product, error = product.ravel(), error.ravel()
         evidence = int(np.count_nonzero(product))
+        factors: dict[int, float | None] = {}
         plain = [target for target in targets if target.added is None]
-        values = np.stack([target.value.ravel() for target in plain])
-        more = 0.0
-        if self._penalised:
-            size = np.abs(self.given.weight) + self._penalty_size
-            more = self.rtol * size.ravel() / abs(scale)
-        factors = dict(zip(map(id, plain), fit_each(values, product, error + more), strict=True))
+        if plain:
+            values = np.stack([target.value.ravel() for target in plain])
+            more = 0.0
+            if self._penalised:
+                size = np.abs(self.given.weight) + self._penalty_size
+                more = self.rtol * size.ravel() / abs(scale)
+            found = fit_each(values, product, error + more)
+            factors |= dict(zip(map(id, plain), found, strict=True))
         scaled = [target for target in targets if target.added is not None]
         if scaled:
             values = np.stack([target.value.ravel() for target in scaled])

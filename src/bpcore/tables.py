@@ -1,35 +1,19 @@
-"""CSV tables for the command: read them strictly, name the line and column of what is wrong.
+"""A table of named columns, and how it says what is wrong in it.
 
-Only this module reads tables, and it imports pandas when it does. What becomes of the columns
-(classes, categories, standardisation) is in `bpcore.encoding`.
+`bpcore.tablefiles` reads tables from files and writes them; `bpcore.encoding` has what becomes of
+the columns: classes, categories, standardisation.
 """
 
-import csv
-import io
-import os
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
-__all__ = ["InputError", "Table", "iris_path", "read_table"]
+__all__ = ["InputError", "Table", "table_of"]
 
-SEPARATORS = ",;\t"
 MISSING_WORDS = frozenset(
     {"", "?", ".", "-", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil"}
-)
-NOT_TEXT = (  # the first bytes of files that people hand over as CSV
-    (b"PK\x03\x04", "an Excel or zip file"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel file"),
-    (b"\x1f\x8b", "a gzip file"),
-    (b"PAR1", "a Parquet file"),
-    (b"\xff\xfe\x00\x00", "UTF-32 text"),
-    (b"\x00\x00\xfe\xff", "UTF-32 text"),
-    (b"\xff\xfe", "UTF-16 text"),
-    (b"\xfe\xff", "UTF-16 text"),
 )
 
 
@@ -48,20 +32,20 @@ class Table:
     frame : pandas.DataFrame
         The named columns. A text column holds its fields stripped of blanks, and "" where a field
         is empty.
-    lines : ndarray of int64, shape (n_rows,)
-        The line of the file on which each row starts (from 1).
+    lines : ndarray of int64, shape (n_rows,), or None
+        The line of the file on which each row starts (from 1); None where a file has no lines.
     notes : list of str
         What the person should know about how the file was read.
     """
 
     name: str
     frame: Any
-    lines: np.ndarray
-    notes: list[str]
+    lines: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.lines)
+        return len(self.frame)
 
     @property
     def columns(self) -> list[str]:
@@ -72,11 +56,17 @@ class Table:
         """Raise unless every one of `columns` is there."""
         for column in columns:
             if column not in self.frame.columns:
-                raise InputError(f"{self.name}, line 1: {missing_column(column, self.columns)}")
+                raise InputError(f"{self.header}: {missing_column(column, self.columns)}")
+
+    @property
+    def header(self) -> str:
+        """The place that names the columns."""
+        return self.name if self.lines is None else f"{self.name}, line 1"
 
     def error(self, row: int, column: str, found: str) -> InputError:
         """Return an `InputError` that says where (row from 0) and what was found there."""
-        return InputError(f"{self.name}, line {self.lines[row]}, column {column!r}: {found}")
+        where = f"row index {row}" if self.lines is None else f"line {self.lines[row]}"
+        return InputError(f"{self.name}, {where}, column {column!r}: {found}")
 
     def text(self, column: str) -> np.ndarray:
         """Return the column's fields as str objects; an empty field is an error."""
@@ -122,71 +112,43 @@ class Table:
         return not all(is_missing(str(value)) for value in other.unique())
 
 
-def read_table(path: str | os.PathLike[str], text_columns: tuple[str, ...] = ()) -> Table:
-    """Read a CSV file with a header line.
-
-    The separator is the comma, or the semicolon or tab where the header has more of those. The
-    text is UTF-8, with or without a byte order mark.
+def table_of(name: str, frame: Any, text_columns: tuple[str, ...] = ()) -> Table:
+    """Return a table of what a file held as typed columns.
 
     Parameters
     ----------
-    path : str or path-like
-        The file; a pipe will do.
+    name : str
+        The file as errors name it.
+    frame : pandas.DataFrame
+        Its columns.
     text_columns : tuple of str, optional
-        Columns that are kept as text even where every field is a number.
-
-    Returns
-    -------
-    Table
-        The rows in the file's order.
+        Columns of names, to be text even where they are numbers.
 
     Raises
     ------
     InputError
-        Where the file cannot be opened, is empty or not UTF-8 text, or has rows of different
-        lengths or two columns of one name. The message gives file, line, column and what was found.
+        Two columns of one name, or one without.
     """
-    name = os.fspath(path)
-    pandas = import_pandas()
-    data = _read_text(name)
-    separator = _separator(data)
-    header, lines = _scan(name, data, separator)
-    names = [column or f"\0{i}" for i, column in enumerate(header)]
-    try:
-        frame = pandas.read_csv(
-            io.BytesIO(data),
-            sep=separator,
-            names=names,
-            header=0,
-            index_col=False,
-            encoding="utf-8",
-            dtype={column: str for column in text_columns if column in names},
-            keep_default_na=False,
-            na_values=[""],
-            skipinitialspace=True,
-            low_memory=False,
-        )
-    except pandas.errors.ParserError as error:
-        raise InputError(f"{name}: {shorten(str(error), 200)}") from None
-    if len(frame) != len(lines):  # e.g. a table of one column with quoted empty fields
-        raise InputError(
-            f"{name}: the rows cannot be told apart ({len(lines)} or {len(frame)} of them)"
-        )
-    notes = []
-    for i, column in enumerate(header):
-        if not column:
-            notes.append(f"column {i + 1} of {name} has no name and is left out")
-            frame = frame.drop(columns=names[i])
+    frame = frame.copy(deep=False)
+    frame.columns = [str(column) for column in frame.columns]
+    seen: set[str] = set()
     for column in frame.columns:
-        if not is_number_column(frame[column]):
-            series = frame[column].astype(object)
-            frame[column] = series.where(series.notna(), "").astype(str).str.strip().astype(object)
-    return Table(name, frame, lines, notes)
-
-
-def iris_path() -> str:
-    """Return the path of the table that is shipped with bpcore."""
-    return str(resources.files("bpcore").joinpath("data", "iris.csv"))
+        if not column or column in seen:
+            raise InputError(
+                f"{name}: "
+                + (f"two columns are named {column!r}" if column else "a column has no name")
+            )
+        seen.add(column)
+    columns = {}
+    for column in frame.columns:
+        series = frame[column]
+        if column in text_columns or not is_number_column(series):
+            columns[column] = _as_text(series)
+        elif series.isna().any():
+            columns[column] = series.to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            columns[column] = series.to_numpy(dtype=series.dtype.name.lower())
+    return Table(name, import_pandas().DataFrame(columns, index=frame.index))
 
 
 def import_pandas() -> Any:
@@ -242,123 +204,18 @@ def missing_column(column: str, columns: list[str]) -> str:
     return f"no column {column!r}{hint}; columns: {list_names(columns)}"
 
 
+def _as_text(series: Any) -> np.ndarray:
+    """Return a column as text: "" for no value, and whole numbers without a point."""
+    values = [
+        None if gone else value for value, gone in zip(series.tolist(), series.isna(), strict=True)
+    ]
+    if all(value is None or (isinstance(value, float) and value.is_integer()) for value in values):
+        values = [value if value is None else int(value) for value in values]
+    texts = np.empty(len(values), dtype=object)
+    texts[:] = ["" if value is None else str(value).strip() for value in values]
+    return texts
+
+
 def _empty(count: int, found: str = "") -> str:
     what = f"no value ({found!r})" if found and found.lower() != "nan" else "no value"
     return what if count == 1 else f"{what}; {count} rows have none in this column"
-
-
-def _read_text(name: str) -> bytes:
-    """Read the file as UTF-8 without byte order mark, NUL and carriage returns."""
-    try:
-        with open(name, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-                raise InputError(f"{name}: not a file")
-            data = file.read()
-    except OSError as error:
-        raise InputError(f"{name}: {error.strerror or error}") from None
-    for magic, what in NOT_TEXT:
-        if data.startswith(magic):
-            raise InputError(f"{name}, line 1: found {what}, expected CSV as UTF-8 text")
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
-        raise InputError(f"{name}, line 1: the file is empty")
-    nul = data.find(b"\0")
-    try:
-        data[: nul if nul >= 0 else None].decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte, remedy = f"0x{data[error.start]:02x}", "(Latin-1 or Windows-1252?); save it as UTF-8"
-        found = f"found byte {byte}, which is not UTF-8 {remedy}"
-        raise InputError(f"{_place(name, data[: error.start])}: {found}") from None
-    if nul >= 0:
-        raise InputError(
-            f"{_place(name, data[:nul])}: found a NUL byte, expected CSV as UTF-8 text"
-        )
-    if b"\r" in data:  # pandas loses an empty field at the start of a line that follows a lone \r
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return data
-
-
-def _place(name: str, before: bytes) -> str:
-    """Return file, line and column of what follows the bytes `before`."""
-    text = before.decode("utf-8", "replace") + "x"  # stands for the byte found
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=_separator(before), skipinitialspace=True
-    )
-    try:
-        rows = [row for row in reader if row]
-    except csv.Error:  # not much of a table
-        return name
-    column = len(rows[-1])
-    known = len(rows) > 1 and column <= len(rows[0])
-    where = repr(rows[0][column - 1].strip()) if known else column
-    return f"{name}, line {reader.line_num}, column {where}"
-
-
-def _separator(data: bytes) -> str:
-    header = data.lstrip().splitlines()[0].decode("utf-8", "replace") if data.strip() else ""
-    unquoted = "".join(header.split('"')[::2])
-    return max(SEPARATORS, key=unquoted.count)
-
-
-def _scan(name: str, data: bytes, separator: str) -> tuple[list[str], np.ndarray]:
-    """Check that all rows are as long as the header; return it and the line of each row."""
-    if b'"' not in data:  # a record is a line: no need to look at every field unless a line differs
-        numbered = [(i, line) for i, line in enumerate(data.splitlines(), 1) if line.strip(b" ")]
-        mark = separator.encode()
-        if len({line.count(mark) for _, line in numbered}) == 1 and len(numbered) > 1:
-            header = [field.strip() for field in numbered[0][1].decode().split(separator)]
-            _check_names(name, header, numbered[0][0])
-            return header, np.array([i for i, _ in numbered[1:]], dtype=np.int64)
-    header, lines = [], []
-    for line, fields in _records(name, data, separator):
-        if not header:
-            header = [field.strip() for field in fields]
-            _check_names(name, header, line)
-            continue
-        if len(fields) < len(header):
-            column, found = (
-                header[len(fields)],
-                f"the row ends after {len(fields)} of {len(header)} columns",
-            )
-            raise InputError(f"{name}, line {line}, column {column!r}: {found}")
-        if len(fields) > len(header):
-            found = (
-                f"found {shorten(fields[len(header)])}, but the header has {len(header)} columns"
-            )
-            raise InputError(f"{name}, line {line}, column {len(header) + 1}: {found}")
-        lines.append(line)
-    return header, np.array(lines, dtype=np.int64)
-
-
-def _records(name: str, data: bytes, separator: str) -> Any:
-    """Yield each record's first line and its fields; blank lines are passed over."""
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
-    reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
-    line = 1
-    try:
-        for fields in reader:
-            if len(fields) > 1 or (fields and fields[0].strip(" \t")):
-                yield line, fields
-            line = reader.line_num + 1
-    except csv.Error as error:
-        reason = str(error)
-        if "unexpected end" in reason:
-            reason = "a quote that opens in this row is never closed"
-        elif "field limit" in reason:
-            limit = csv.field_size_limit()
-            reason = f"found a field of more than {limit} characters; is a quote never closed?"
-        elif "expected after" in reason:
-            reason = "found text after a closing quote"
-        raise InputError(f"{name}, line {line}: {reason}") from None
-
-
-def _check_names(name: str, header: list[str], line: int) -> None:
-    first: dict[str, int] = {}
-    for i, column in enumerate(header, 1):
-        if column and column in first:
-            found = f"{column!r} is the name of column {first[column]} too"
-            raise InputError(f"{name}, line {line}, column {i}: {found}")
-        first[column] = i
-    if not any(header):
-        raise InputError(f"{name}, line {line}: no column has a name")

@@ -1,0 +1,203 @@
+"""The options of `bpcore train`."""
+
+import argparse
+from typing import Any
+
+from bpcore.commands.options import (
+    add_format,
+    add_json,
+    add_seed,
+    fraction,
+    names,
+    number,
+    one_of,
+    whole,
+)
+from bpcore.layers import ACTIVATIONS
+from bpcore.optimizers import Optimizer
+
+__all__ = ["EPILOG", "SETTINGS", "add_options"]
+
+RATE = 0.003
+SETTINGS = (
+    "target", "task", "drop", "categorical", "test_fraction", "hidden", "activation", "dropout",
+    "loss", "l2", "dtype", "epochs", "batch_size", "optimizer", "learning_rate", "patience", "seed",
+)  # fmt: skip
+"""The options that decide what comes out; a training that is resumed has those it began with."""
+
+EPILOG = """\
+The first line of a CSV or TSV file names the columns (UTF-8; .gz will do). A
+2-D .npy array has the columns x0, x1, ...; an .npz file has arrays X, of the
+columns x0, x1, ..., and y, the target. Every column but the target is a
+feature: numbers are standardised, text becomes an input of 0 or 1 for each
+category. A part of the rows is held out, to measure the result.
+
+The folder gets model.safetensors, history.csv and loss.png. Ctrl-C saves the
+model as it is then; --resume goes on from there, to the same bits as if nothing
+had happened.
+
+examples (flowers.csv stands for a table of yours):
+  bpcore train                             # iris, shipped with bpcore
+  bpcore train iris --target petal_width   # a quantity
+  bpcore train iris --target species --drop sepal_width --hidden 8 --epochs 50
+  bpcore train flowers.csv --target species --patience 20 --out flowers
+  cat flowers.csv | bpcore train - --target species --json
+  bpcore train --resume flowers            # after Ctrl-C
+
+exit codes: 0 trained; 1 the gradients are not proven, or training diverged;
+2 wrong input; 130 Ctrl-C
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options of `bpcore train`."""
+    parser.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="CSV, TSV, Parquet, .npy or .npz, or - for standard input "
+        "(default: iris, shipped with bpcore)",
+    )
+    _add_table(parser.add_argument_group("table"))
+    _add_network(parser.add_argument_group("network"))
+    _add_fit(parser.add_argument_group("training"))
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out", metavar="FOLDER", help="(default: a new folder bpcore-runs/<data>-<number>)"
+    )
+    output.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_json(output)
+
+
+def _add_table(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--target",
+        metavar="COLUMN",
+        help="the column to predict (default: species for iris, y for .npz)",
+    )
+    add(
+        "--task",
+        choices=["auto", "classification", "regression"],
+        default="auto",
+        help="auto takes as classes: text, two different whole numbers, or at most 20 different "
+        "whole numbers that occur five times each on average; anything else is a quantity",
+    )
+    add(
+        "--drop",
+        metavar="A,B",
+        type=names,
+        action="extend",
+        default=[],
+        help="columns to leave out",
+    )
+    add(
+        "--categorical",
+        metavar="A,B",
+        type=names,
+        action="extend",
+        default=[],
+        help="columns of numbers that are names, such as postal codes",
+    )
+    add(
+        "--test-fraction",
+        metavar="P",
+        type=fraction,
+        default=0.2,
+        help="share of rows to hold out (default: 0.2)",
+    )
+    add_format(group)
+
+
+def _add_network(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--hidden",
+        metavar="16,16",
+        type=_widths,
+        default=[16, 16],
+        help="units of each hidden layer, or none",
+    )
+    add(
+        "--activation",
+        choices=list(ACTIVATIONS),
+        default="tanh",
+        metavar="NAME",
+        help=one_of(ACTIVATIONS, "tanh"),
+    )
+    add(
+        "--dropout",
+        metavar="P",
+        type=fraction,
+        default=0.0,
+        help="after each hidden layer (default: 0)",
+    )
+    losses = ("mse", "mae", "huber")
+    add(
+        "--loss",
+        choices=losses,
+        metavar="NAME",
+        help=f"for a quantity: {one_of(losses, 'mse')}",
+    )
+    add(
+        "--l2",
+        metavar="X",
+        type=number(0),
+        help="penalty: X/2 times the sum of squared weights (default: 1 / training rows)",
+    )
+    add("--dtype", choices=["float32", "float64"], default="float64", help="(default: float64)")
+
+
+def _add_fit(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--epochs",
+        metavar="N",
+        type=whole(1),
+        default=200,
+        help="passes through the rows (default: 200)",
+    )
+    add(
+        "--batch-size",
+        metavar="N",
+        type=_batch_size,
+        default=32,
+        help="rows an update, or all (default: 32)",
+    )
+    optimizers = Optimizer.names
+    add(
+        "--optimizer",
+        choices=list(optimizers),
+        default="adam",
+        metavar="NAME",
+        help=one_of(optimizers, "adam"),
+    )
+    add(
+        "--learning-rate",
+        "--lr",
+        metavar="X",
+        type=number(0, above=True),
+        default=RATE,
+        help=f"at first; falls to 0 along half a cosine (default: {RATE})",
+    )
+    add(
+        "--patience",
+        metavar="N",
+        type=whole(1),
+        help="stop when a tenth of the training rows, set aside, has not improved for N epochs",
+    )
+    add_seed(group, "of held-out rows, weights, batches")
+    add(
+        "--resume",
+        metavar="FOLDER",
+        help="finish the training there that Ctrl-C stopped, with its settings; DATA, if given, "
+        "must be the same table",
+    )
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text == "all" else whole(1)(text)
+
+
+def _widths(text: str) -> list[int]:
+    return [] if text == "none" else [whole(1)(part.strip()) for part in text.split(",")]
