@@ -6,7 +6,8 @@ Of the modules of bpcore that need scikit-learn this is the one that `bpcore.skl
 import copy
 import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from bpcore.checks import (
     whole,
 )
 from bpcore.dense import Dense
-from bpcore.estimatorfit import EpochEnd, minimise, train
+from bpcore.estimatorfit import FRAMES, EpochEnd, minimise, train
 from bpcore.estimatorparts import LayerArrays
 from bpcore.layers import Activation
 from bpcore.losses import Loss
@@ -85,15 +86,21 @@ class BaseMLP(BaseEstimator):
         validation: tuple[Any, Any, Any] = (None, None, None),
         incremental: bool = False,
     ) -> "BaseMLP":
-        before = vars(self).copy()
-        try:
+        with self._unless_it_fails():
             self._check_parameters(incremental)
             self._fit_checked(X, y, sample_weight, validation, incremental)
-        except BaseException:  # as it was
+        return self
+
+    @contextmanager
+    def _unless_it_fails(self) -> Iterator[None]:
+        """Leave the estimator as it was if an exception is raised: what grows is copied first."""
+        before = vars(self).copy()
+        try:
+            yield
+        except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
-        return self
 
     def _check_parameters(self, incremental: bool) -> None:
         """Check the numbers and choices that nothing else checks."""
@@ -143,9 +150,7 @@ class BaseMLP(BaseEstimator):
         self, widths: list[int], random_state: np.random.RandomState, first: bool
     ) -> list[np.ndarray]:
         """Return the weights and biases to start from."""
-        shapes = [
-            layer for pair in itertools.pairwise(widths) for layer in (pair, pair[1:])
-        ]
+        shapes = [layer for pair in itertools.pairwise(widths) for layer in (pair, pair[1:])]
         if first:
             n_hidden = len(widths) - 2
             after = estimatorparts.hidden_activations(self.activation, max(n_hidden, 1))
@@ -202,13 +207,12 @@ class BaseMLP(BaseEstimator):
         validation: tuple[Any, ...],
     ) -> None:
         given = {
-            "X_val": validation[0],
-            "callbacks": self.callbacks,
-            "dropout": np.any(self.dropout),
+            "X_val": validation[0] is not None,
+            "callbacks": bool(self._callbacks()),
+            "dropout": bool(np.any(self.dropout)),
         }
-        for name, value in given.items():
-            if value is not None and value is not np.False_:
-                raise ValueError(f"{name} has no meaning with solver='lbfgs'")
+        for name in filter(given.get, given):
+            raise ValueError(f"{name} has no meaning with solver='lbfgs'")
         total = len(X) if weight is None else weight.sum(dtype=np.float64)
         net, loss = self._network(weights, np.dtype(np.float64), total, 0)
         self.n_iter_, self.loss_ = minimise(
@@ -236,6 +240,8 @@ class BaseMLP(BaseEstimator):
         X_val, y_val, weight_val = validation
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val are to be given together")
+        if X_val is None and weight_val is not None:
+            raise ValueError("sample_weight_val needs X_val and y_val")
         if X_val is not None:
             X_val = dense(validate_data(self, X_val, reset=False, **INPUT))
             Y_val = self._encoded(y_val)
@@ -304,7 +310,7 @@ class BaseMLP(BaseEstimator):
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=FRAMES - 1,
             )
         if self.early_stopping:
             net.parameters[...] = self._best_parameters
@@ -317,7 +323,7 @@ class BaseMLP(BaseEstimator):
             warnings.warn(
                 f"batch_size={self.batch_size} is more than the {n} rows to train on; it is "
                 "clipped to that",
-                stacklevel=7,
+                stacklevel=FRAMES,
             )
         return min(int(self.batch_size), n)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from bpcore.errors import DivergenceError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 LEAST_RATE = 1e-6
 """Below this an adaptive learning rate is not divided again."""
+
+FRAMES = 6
+"""From a warning to the caller of `fit`: train, _fit_stochastic, _fit_checked, _fit, fit."""
 
 UNFIT = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -139,7 +143,7 @@ def train(
     try:
         net.fit(X, y, sample_weight=weight, epochs=epochs, **keywords)
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=2)
+        warnings.warn("Training interrupted by user.", stacklevel=FRAMES)
     except DivergenceError as error:
         if not estimator.early_stopping:
             raise ValueError(f"{UNFIT} {error}") from error
@@ -147,7 +151,7 @@ def train(
         warnings.warn(
             f"Stochastic Optimizer: {error}. The weights with the best validation score are kept.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=FRAMES,
         )
     net._interrupted = None  # an estimator's fit is not resumed
 
@@ -169,8 +173,6 @@ def minimise(
     n_iter : int
     loss : float
     """
-    from scipy.optimize import minimize
-
     X, y, weight = data
     done = 0
 
@@ -201,6 +203,6 @@ def minimise(
             f"lbfgs failed to converge after {result.nit} iteration(s) ({result.message}). "
             "Increase max_iter or max_fun to improve the convergence, or scale the data.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=FRAMES,
         )
     return min(int(result.nit), max_iter), float(result.fun)

@@ -229,14 +229,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(
                 "class_weight='balanced' needs all rows, and partial_fit sees some: give a dict"
             )
-        before = vars(self).copy()
-        try:
+        with self._unless_it_fails():
             self._know_classes(y, classes)
             return self._fit(X, y, sample_weight, incremental=True)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each row, or the labels that are more likely than not.
