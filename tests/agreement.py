@@ -22,14 +22,13 @@ def activation(name):
     return bpcore.layers.activation(name)
 
 
+PARAMETERS = {"huber": {"delta": 0.75}, "quantile": {"quantile": 0.8}}
+
+
 def loss_object(name, **keywords):
     """The loss of that kernel, with parameters other than the defaults."""
-    if name == "huber":
-        return bpcore.Huber(delta=0.75, **keywords)
-    loss = type(bpcore.losses.get(name))
-    if name.endswith("_logits"):
-        keywords["from_logits"] = True
-    return loss(**keywords)
+    config = bpcore.losses.get(name).config() | PARAMETERS.get(name, {}) | keywords
+    return bpcore.losses.from_config(config)
 
 
 def assert_predicts(net, x, training=False):

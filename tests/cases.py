@@ -32,6 +32,11 @@ HEADS = [
     Head(("softmax", "identity"), "cross_entropy"),  # not fused
     Head((), "cross_entropy_logits"),
     Head(("softmax",), "bce"),
+    Head(("identity",), "quantile"),
+    Head(("exp",), "poisson"),  # fused
+    Head(("exp", "identity"), "poisson"),  # not fused
+    Head(("softplus",), "poisson"),
+    Head((), "poisson_log"),
     *(Head((name,), "mse") for name in ACTIVATIONS if name != "identity"),
 ]
 
@@ -41,7 +46,7 @@ def inputs(rng, n, k, dtype):
 
 
 def targets(rng, loss, n, k, dtype, labels=False):
-    """Targets that the loss takes: probabilities, distributions or class labels, or any numbers."""
+    """Targets that the loss takes: probabilities, distributions, labels, counts, any numbers."""
     if loss in reference.TAKES_LABELS:
         if labels:
             return rng.integers(0, k, n)
@@ -51,6 +56,10 @@ def targets(rng, loss, n, k, dtype, labels=False):
     if loss in ("bce", "bce_logits"):
         t = rng.uniform(0, 1, (n, k))
         t[::2] = np.round(t[::2])
+        return t.astype(dtype)
+    if loss in ("poisson", "poisson_log"):
+        t = rng.uniform(0, 4, (n, k))
+        t[::2] = np.floor(t[::2])
         return t.astype(dtype)
     return rng.normal(0, 1.5, (n, k)).astype(dtype)
 

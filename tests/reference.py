@@ -43,7 +43,7 @@ class Activation(NamedTuple):
 
     `terms` is the condition of the derivative: the sum of the absolute values of what its formula
     in x and y adds up, so that a rounding of any of them is a rounding of `terms`. `limits` are
-    (value, derivative) at -inf and at inf. `curvature` is the largest second derivative, in
+    (value, derivative) at -inf and at inf. `curvature` is the largest second derivative up to x, in
     absolute value and away from the kink, `jump` the derivative's step at the kink, which is at 0.
     All of them are functions of the parameter `a`, whose default is `parameter`. `rectifier` says
     whether the initialiser "auto" is He's before this activation.
@@ -53,7 +53,7 @@ class Activation(NamedTuple):
     derivative: Callable
     terms: Callable
     limits: Callable
-    curvature: Callable = lambda a: 0.0
+    curvature: Callable = lambda x, a: 0.0
     jump: Callable = lambda a: 0.0
     parameter: float = 0.0
     rectifier: bool = False
@@ -106,7 +106,7 @@ ACTIVATIONS = {
         lambda x, a: sigmoid(x) * sigmoid(-x),
         lambda x, a: sigmoid(x) + sigmoid(x) ** 2 + np.abs(x) * sigmoid(x) * sigmoid(-x),
         limits=lambda a: ((0.0, 0.0), (1.0, 0.0)),
-        curvature=lambda a: 1 / (6 * math.sqrt(3)),
+        curvature=lambda x, a: 1 / (6 * math.sqrt(3)),
     ),
     "relu": Activation(
         lambda x, a: np.maximum(x, 0),
@@ -121,7 +121,7 @@ ACTIVATIONS = {
         lambda x, a: 4 * sigmoid(2 * x) * sigmoid(-2 * x),
         lambda x, a: 1 + np.tanh(x) ** 2,
         limits=lambda a: ((-1.0, 0.0), (1.0, 0.0)),
-        curvature=lambda a: 4 / (3 * math.sqrt(3)),
+        curvature=lambda x, a: 4 / (3 * math.sqrt(3)),
     ),
     "leaky_relu": Activation(
         lambda x, a: np.where(x > 0, x, a * x),
@@ -137,7 +137,7 @@ ACTIVATIONS = {
         lambda x, a: np.where(x > 0, 1.0, a * np.exp(np.minimum(x, 0))),
         lambda x, a: np.where(x > 0, 1.0, abs(a) * (1 - np.expm1(np.minimum(x, 0)))),
         limits=lambda a: ((-a, 0.0), (INF, 1.0)),
-        curvature=abs,
+        curvature=lambda x, a: abs(a),
         jump=lambda a: abs(1 - a),
         parameter=1.0,
         rectifier=True,
@@ -147,7 +147,7 @@ ACTIVATIONS = {
         lambda x, a: sigmoid(x),
         lambda x, a: sigmoid(x) * (1 + np.abs(x) * sigmoid(-x)),
         limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
-        curvature=lambda a: 0.25,
+        curvature=lambda x, a: 0.25,
         rectifier=True,
     ),
     "gelu": Activation(
@@ -155,7 +155,7 @@ ACTIVATIONS = {
         lambda x, a: _normal_cumulative(x) + x * _normal_density(x),
         lambda x, a: _normal_cumulative(x) + np.abs(x) * _normal_density(x) * (1 + x * x),
         limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
-        curvature=lambda a: 2 / math.sqrt(2 * math.pi),
+        curvature=lambda x, a: 2 / math.sqrt(2 * math.pi),
         rectifier=True,
     ),
     "gelu_tanh": Activation(
@@ -163,7 +163,7 @@ ACTIVATIONS = {
         _gelu_tanh_derivative,
         _gelu_tanh_terms,
         limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
-        curvature=lambda a: 0.799,
+        curvature=lambda x, a: 0.799,
         rectifier=True,
     ),
     "silu": Activation(
@@ -175,8 +175,15 @@ ACTIVATIONS = {
             + np.abs(x) * sigmoid(x) * sigmoid(-x) * (1 + np.abs(x))
         ),
         limits=lambda a: ((0.0, 0.0), (INF, 1.0)),
-        curvature=lambda a: 0.5,
+        curvature=lambda x, a: 0.5,
         rectifier=True,
+    ),
+    "exp": Activation(
+        lambda x, a: np.exp(x),
+        lambda x, a: np.exp(x),
+        lambda x, a: np.exp(x),
+        limits=lambda a: ((0.0, 0.0), (INF, INF)),
+        curvature=lambda x, a: np.exp(x),
     ),
 }
 RECTIFIERS = {name for name, row in ACTIVATIONS.items() if row.rectifier}
@@ -238,6 +245,21 @@ def _cross_entropy_logits(z, t, a, eps):
     return value, softmax(z) * t.sum(axis=1, keepdims=True) - t
 
 
+def _quantile(p, t, a, eps):
+    d = t - p
+    return np.maximum(a * d, (a - 1) * d), np.where(d > 0, -a, np.where(d < 0, 1 - a, 0.0))
+
+
+def _poisson(p, t, a, eps):
+    inside = p >= eps
+    p = np.maximum(p, eps)
+    return p - t * np.log(p), np.where(inside, 1 - t / p, 0.0)
+
+
+def _poisson_log(z, t, a, eps):
+    return np.exp(z) - t * z, np.exp(z) - t
+
+
 # Elements (n, k), or (n, 1) where the loss is one number a row, and their slopes (n, k).
 LOSSES = {
     "mse": _mse,
@@ -247,6 +269,14 @@ LOSSES = {
     "bce_logits": _bce_logits,
     "cross_entropy": _cross_entropy,
     "cross_entropy_logits": _cross_entropy_logits,
+    "quantile": _quantile,
+    "poisson": _poisson,
+    "poisson_log": _poisson_log,
+}
+FUSED = {
+    ("sigmoid", "bce"): "bce_logits",
+    ("softmax", "cross_entropy"): "cross_entropy_logits",
+    ("exp", "poisson"): "poisson_log",
 }
 REDUCTIONS = ("mean", "sum", "sample_mean")
 TAKES_LABELS = ("cross_entropy", "cross_entropy_logits")
@@ -370,11 +400,11 @@ def with_parameters(layers, vector):
 
 
 def fuse(layers, loss):
-    """Sigmoid or softmax and its cross-entropy as one function of the logits: no clipping."""
+    """A last activation and the loss that belongs to it as one function: no clipping."""
     last = layers[-1]
     name = last.name if isinstance(last, Elementwise) else type(last).__name__.lower()
-    if (name, loss.name) in (("sigmoid", "bce"), ("softmax", "cross_entropy")):
-        return layers[:-1], loss._replace(name=loss.name + "_logits")
+    if (name, loss.name) in FUSED:
+        return layers[:-1], loss._replace(name=FUSED[name, loss.name])
     return layers, loss
 
 

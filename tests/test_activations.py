@@ -42,6 +42,7 @@ def test_forward_and_backward(name, dtype, level, rng):
     layer, u = LAYERS[name](), bounds.unit(dtype)
     for n in SIZES:
         x, dy = arguments(rng, n, dtype), rng.normal(size=n).astype(dtype)
+        x[row.value(x.astype(float), a) > np.finfo(dtype).max] = 1  # test_far_out is for these
         y, dx = layer.forward(x), layer.backward(dy)
         assert y.dtype == dx.dtype == dtype
         x, dy = x.astype(float), dy.astype(float)

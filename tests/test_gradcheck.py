@@ -19,6 +19,9 @@ LOSSES = {
     "bce_logits": lambda **options: bpcore.BinaryCrossEntropy(from_logits=True, **options),
     "cross_entropy": bpcore.CategoricalCrossEntropy,
     "cross_entropy_logits": lambda **o: bpcore.CategoricalCrossEntropy(from_logits=True, **o),
+    "quantile": lambda **options: bpcore.Quantile(quantile=0.8, **options),
+    "poisson": bpcore.Poisson,
+    "poisson_log": lambda **options: bpcore.Poisson(from_log=True, **options),
 }
 
 
@@ -46,7 +49,9 @@ def random_case(seed):
         layers.append(bpcore.Sigmoid())
     elif loss == "cross_entropy":
         layers.append(bpcore.Softmax())
-    elif loss in ("mse", "mae", "huber") and rng.random() < 0.6:
+    elif loss == "poisson":
+        layers.append([bpcore.Exp, bpcore.Softplus][rng.integers(2)]())
+    elif loss in ("mse", "mae", "huber", "quantile") and rng.random() < 0.6:
         layers.append(ACTIVATIONS[rng.integers(len(ACTIVATIONS))]())
     net = Network(
         layers,
@@ -62,8 +67,10 @@ def random_case(seed):
         net.parameters[rng.random(net.parameters.size) < 0.3] = 0
         X[rng.random(X.shape) < 0.3] = 0
         X[0] = 0
-    if loss in ("mse", "mae", "huber"):
+    if loss in ("mse", "mae", "huber", "quantile"):
         y = rng.normal(size=(n, k))
+    elif loss in ("poisson", "poisson_log"):
+        y = rng.poisson(2, size=(n, k)).astype(float)
     elif loss in ("bce", "bce_logits"):
         y = rng.uniform(size=(n, k)).round(int(rng.integers(2)))
     elif k > 1 and rng.random() < 0.5:

@@ -19,6 +19,10 @@ LOSSES = {
     "bce_logits": lambda **kw: bpcore.BinaryCrossEntropy(from_logits=True, **kw),
     "cross_entropy": lambda **kw: bpcore.CategoricalCrossEntropy(**kw),
     "cross_entropy_logits": lambda **kw: bpcore.CategoricalCrossEntropy(from_logits=True, **kw),
+    "quantile 0.5": lambda **kw: bpcore.Quantile(**kw),
+    "quantile 0.9": lambda **kw: bpcore.Quantile(quantile=0.9, **kw),
+    "poisson": lambda **kw: bpcore.Poisson(**kw),
+    "poisson_log": lambda **kw: bpcore.Poisson(from_log=True, **kw),
 }
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 5), (7, 4), (5, 17), (33, 2), (100, 3), (2, 65), (1000, 1)]
 
@@ -33,6 +37,8 @@ def predictions(rng, loss, n, k, dtype):
         return rng.uniform(0.02, 0.98, (n, k)).astype(dtype)
     if loss == "cross_entropy":
         return reference.softmax(rng.normal(0, 2, (n, k))).astype(dtype)
+    if loss == "poisson":
+        return rng.uniform(0.05, 5, (n, k)).astype(dtype)
     return rng.normal(0, 3, (n, k)).astype(dtype)
 
 
@@ -200,3 +206,51 @@ def test_entries_without_target_do_not_count(dtype, level):
     slope = loss.backward()
     np.testing.assert_allclose(slope[1], [0, -1 / 0.75, 0], rtol=4 * eps)
     np.testing.assert_array_equal(slope[0, 1:], 0)
+
+
+def test_quantile_at_its_kink(dtype, level):
+    d = np.array([[-2, -0.5, 0, 0.5, 2]], dtype)  # target - prediction
+    loss = bpcore.Quantile(quantile=0.75, reduction="sum")
+    assert loss.forward(-d, np.zeros_like(d)) == 0.25 * 2.5 + 0.75 * 2.5
+    np.testing.assert_array_equal(loss.backward(), [[0.25, 0.25, 0, -0.75, -0.75]])
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
+def test_the_quantile_minimises_its_loss(quantile):
+    """The mean of the slopes is the share of targets below, less the quantile."""
+    t = np.random.default_rng(0).normal(size=101)
+    loss = bpcore.Quantile(quantile=quantile)
+    for share in (0.05, 0.45, 0.95):
+        p = np.quantile(t, share) + 1e-9
+        loss.forward(np.full_like(t, p), t)
+        assert loss.backward().sum() == pytest.approx((t < p).mean() - quantile, abs=1e-12)
+
+
+def test_rates_are_clipped(dtype, level):
+    """p is clipped to at least eps; there the loss is flat, and so its gradient is 0."""
+    eps = float(np.finfo(dtype).eps)
+    p, t = np.array([[0.0], [-3.0], [eps], [0.5]], dtype), np.array([2, 0, 1, 1], dtype)
+    loss = bpcore.Poisson(reduction="sum")
+    expected = 4 * 0 + 3 * eps - 3 * np.log(eps) + 0.5 + np.log(2)
+    assert loss.forward(p, t) == pytest.approx(expected, rel=8 * eps)
+    np.testing.assert_allclose(loss.backward()[:, 0], [0, 0, 1 - 1 / eps, -1], rtol=4 * eps)
+
+
+def test_rates_and_their_logs_without_end(dtype, level):
+    """Where the rate overflows the loss is infinite, whatever the target; nowhere is it nan."""
+    largest = np.finfo(dtype).max
+    for target in (0.0, 3.0):
+        loss = bpcore.Poisson(from_log=True, reduction="sum")
+        for z in (1e3, 1e30, largest, np.inf):
+            for size in (1, 33):
+                assert loss.forward(np.full(size, z, dtype), np.full(size, target)) == np.inf
+                np.testing.assert_array_equal(loss.backward(), np.full(size, np.inf, dtype))
+        loss.forward(np.array([-1e3, -1e30, -largest, -np.inf], dtype), np.full(4, target))
+        np.testing.assert_array_equal(loss.backward(), np.full(4, -target, dtype))
+        loss = bpcore.Poisson(reduction="sum")
+        assert loss.forward(np.array([np.inf], dtype), [target]) == np.inf
+        np.testing.assert_array_equal(loss.backward(), [1])
+        assert np.isnan(loss.forward(np.array([np.nan], dtype), [target]))
+        assert np.isnan(loss.backward()).all()
+    loss = bpcore.Poisson(from_log=True, reduction="sum")
+    assert loss.forward(np.array([-np.inf, -largest], dtype), [0.0, 0.0]) == 0

@@ -103,5 +103,6 @@ def test_names_and_repr():
     loss = bpcore.MeanSquaredError()
     assert losses.get(loss) is loss
     assert type(losses.get(bpcore.MeanSquaredError)) is bpcore.MeanSquaredError
-    names = "mse mae huber bce bce_logits cross_entropy cross_entropy_logits"
+    names = "mse mae huber quantile bce bce_logits cross_entropy cross_entropy_logits"
+    names += " poisson poisson_log"
     assert set(NAMES) == set(names.split())

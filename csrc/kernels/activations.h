@@ -69,6 +69,9 @@ DF(silu)
     return vfma(finite * s, sigmoid_v(-finite), s); /* 1 - s, without its rounding error */
 }
 
+F(exp) { return exp_v(x); }
+DF(exp) { return y; }
+
 #undef F
 #undef DF
 

@@ -57,6 +57,26 @@ F(cross_entropy)
 }
 DF(cross_entropy) { return vselect(vless(p, vset(REAL_EPSILON)), vset(0), -t / p); }
 
+/* q d or (q - 1) d, whichever is larger, for d = t - p and the quantile q */
+F(quantile) { return vmax(parameter * (t - p), (parameter - vset(1)) * (t - p)); }
+DF(quantile) { return vselect(vless(p, t), -parameter, vselect(vless(t, p), vset(1) - parameter, p - t)); /* 0, or nan */ }
+
+/* p - t log p, p clipped to at least eps; the other bound keeps the log of infinity from becoming nan */
+F(poisson)
+{
+    const vec q = vmax(p, vset(REAL_EPSILON)), finite = vmin(q, vset(REAL_MAX));
+    return q - t * log_v(finite, finite - finite);
+}
+DF(poisson)
+{
+    const vec finite = vmin(p, vset(REAL_MAX));
+    return vselect(vless(p, vset(REAL_EPSILON)), vset(0), (finite - t) / finite);
+}
+
+/* The same from the log of the rate z = p: exp(z) - t z. Beyond the bounds exp(z) is 0 or infinity, and 0 times infinity is nan. */
+F(poisson_log) { return exp_v(p) - t * vmin(vmax(p, vset(-REAL_MAX)), vset(EXP_HIGHEST)); }
+DF(poisson_log) { return exp_v(p) - t; }
+
 #undef F
 #undef DF
 

@@ -25,6 +25,7 @@ from bpcore.layers import (
     GELU,
     Dense,
     Dropout,
+    Exp,
     Identity,
     LeakyReLU,
     ReLU,
@@ -40,6 +41,8 @@ from bpcore.losses import (
     Huber,
     MeanAbsoluteError,
     MeanSquaredError,
+    Poisson,
+    Quantile,
 )
 from bpcore.network import Network, mlp
 from bpcore.optimizers import SGD, Adam, AdamW, RMSProp, Rprop
@@ -70,6 +73,7 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "EarlyStopping",
+    "Exp",
     "Explanation",
     "ExponentialDecay",
     "GradientNorms",
@@ -84,6 +88,8 @@ __all__ = [
     "Mistake",
     "ModelFileError",
     "Network",
+    "Poisson",
+    "Quantile",
     "RMSProp",
     "ReLU",
     "Rprop",

@@ -63,6 +63,14 @@ def fraction(value: Any, name: str) -> float:
     raise ValueError(f"{name} must be at least 0 and below 1, got {number}")
 
 
+def inside_unit(value: Any, name: str) -> float:
+    """Return a number in (0, 1) as a float."""
+    number = _as_number(value, name)
+    if 0 < number < 1:
+        return number
+    raise ValueError(f"{name} must be above 0 and below 1, got {number}")
+
+
 def whole(value: Any, name: str, minimum: int = 0) -> int:
     """Return an integer of at least `minimum`; anything but an integer is a TypeError.
 

@@ -22,6 +22,7 @@ from bpcore.arguments import (
     finite_non_negative,
     finite_positive,
     fraction,
+    inside_unit,
     units,
     whole,
 )
@@ -42,12 +43,14 @@ __all__ = [
     "boolean",
     "check_finite",
     "check_memory",
+    "check_non_negative",
     "check_probabilities",
     "choose",
     "finite",
     "finite_non_negative",
     "finite_positive",
     "fraction",
+    "inside_unit",
     "units",
     "whole",
 ]
@@ -290,6 +293,27 @@ def check_probabilities(target: np.ndarray, argument: str) -> None:
         raise ValueError(
             f"{_element(argument, place)} is {target[place]}, "
             "but binary cross-entropy wants targets in [0, 1]"
+        )
+
+
+def check_non_negative(target: np.ndarray, argument: str) -> None:
+    """Raise ValueError unless all of a matrix is 0 or more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bpcore.checks import check_non_negative
+    >>> check_non_negative(np.array([[0.0], [-2.0]]), "y")
+    Traceback (most recent call last):
+        ...
+    ValueError: y[1, 0] is -2.0, but the Poisson loss wants targets of 0 or more
+    """
+    unfit = ~(target >= 0)
+    if unfit.any():
+        place = _first(unfit)
+        raise ValueError(
+            f"{_element(argument, place)} is {target[place]}, "
+            "but the Poisson loss wants targets of 0 or more"
         )
 
 

@@ -44,6 +44,8 @@ otherwise that end is where the loss wants them."""
 LEARNT_WITH_DEAD, LEARNT_WITH_SATURATED, LEARNT_WITH_ALIKE = 0.5, 0.75, 0.5
 """No warning of units if the loss is below this share of what the best constant answer has."""
 
+_OF_DISTANCES = ("mse", "mae", "huber", "quantile")
+"""Losses that grow with the scale of the target."""
 _LOWER_END = {"sigmoid": 0.0, "tanh": -1.0, "softmax": 0.0}
 
 
@@ -207,7 +209,7 @@ def _dead_text(net: "Network", layers: list[str], rows: Rows, inputs: InputHealt
     remedies = ["weight_init='he_normal' with zero biases", "a smaller learning_rate"]
     if len(inputs.unscaled):
         remedies.append("standardised inputs")
-    if rows.y is not None and net.loss.kernel in ("mse", "mae", "huber") and _is_far(rows.y):
+    if rows.y is not None and net.loss.kernel in _OF_DISTANCES and _is_far(rows.y):
         remedies.append("a standardised target")
     return (
         f"{_list(layers)} are dead: they are flat on every row looked at, so their weights no "

@@ -24,6 +24,8 @@ DEAD_SLOPE = 1e-3
 """A rectifier, or its smooth kin, is dead where no row's slope is above this."""
 
 _STEEPEST = {"sigmoid": 0.25, "tanh": 1.0, "softmax": 0.25}
+_LEAST_AT_TARGET = ("bce", "cross_entropy", "poisson")
+"""Losses that need not be 0 where the prediction is the target: that has an entropy."""
 NAN = float("nan")
 
 
@@ -87,17 +89,20 @@ def dead(layer: "Layer", x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
 
 def is_fused(net: "Network") -> bool:
     """Whether the loss is computed from what goes into the last layer."""
+    return _fused_kernel(net) is not None
+
+
+def _fused_kernel(net: "Network") -> str | None:
+    """Return the kernel that absorbs the last layer, if one does."""
     last = net.layers[-1]
-    return hasattr(last, "kernel") and (last.name, net.loss.kernel) in FUSED
+    return FUSED.get((last.name, net.loss.kernel)) if hasattr(last, "kernel") else None
 
 
 def loss_of(net: "Network", values: list[np.ndarray], rows: Rows) -> float:
     """Return the mean loss over the sample, without penalty, whatever the network's reduction."""
-    fused = is_fused(net)
-    kernel = net.loss.kernel + "_logits" * fused
-    prediction = values[-2] if fused else values[-1]
-    parameter = net.loss.parameter
-    return _core.loss_evaluate(kernel, parameter, "mean", prediction, rows.y, rows.weight, None)
+    kernel = _fused_kernel(net)
+    prediction = values[-1 if kernel is None else -2]
+    return net.loss.evaluate(prediction, rows.y, rows.weight, kernel=kernel, reduction="mean")
 
 
 def as_numbers(net: "Network", rows: Rows) -> np.ndarray:
@@ -110,18 +115,24 @@ def as_numbers(net: "Network", rows: Rows) -> np.ndarray:
 
 
 def loss_ratio(net: "Network", values: list[np.ndarray], rows: Rows) -> float:
-    """Return the loss beside that of the mean as answer to every row; nan where that is perfect."""
+    """Return the loss beside that of the best constant answer to every row.
+
+    It is nan where that answer is perfect, and where only the user knows it.
+    """
+    kernel = net.loss.plain_kernel
+    if kernel is None:
+        return NAN
     target = as_numbers(net, rows)
     with np.errstate(all="ignore"):
-        mean = np.average(target, axis=0, weights=rows.weight)
-        constant = np.ascontiguousarray(np.broadcast_to(mean, target.shape), dtype=net.dtype)
-        kernel = net.loss.kernel.removesuffix("_logits")
-        best = _core.loss_evaluate(
-            kernel, net.loss.parameter, "mean", constant, target, rows.weight, None
-        )
+        answer = np.average(target, axis=0, weights=rows.weight)
+        if kernel == "quantile":
+            answer = np.quantile(target, net.loss.parameter, axis=0)
+        constant = np.ascontiguousarray(np.broadcast_to(answer, target.shape), dtype=net.dtype)
+        setting = {"kernel": kernel, "reduction": "mean"}
+        best = net.loss.evaluate(constant, target, rows.weight, **setting)
         floor = 0.0
-        if kernel in ("bce", "cross_entropy"):  # targets that are not 0 or 1 have an entropy
-            floor = _core.loss_evaluate(kernel, 0.0, "mean", target, target, rows.weight, None)
+        if kernel in _LEAST_AT_TARGET:
+            floor = net.loss.evaluate(target, target, rows.weight, **setting)
         spread = np.ptp(target, axis=0).max() > 1e-9 * np.abs(target).max()
         if not (spread and best > floor):
             return NAN
@@ -135,10 +146,8 @@ def gradients_of(
     at_outputs: list[np.ndarray | None] = [None] * len(net.layers)
     parts: list[np.ndarray] = []
     top = len(net.layers) - is_fused(net)
-    kernel = net.loss.kernel + "_logits" * is_fused(net)
     dy = np.empty_like(values[top])
-    loss = (kernel, net.loss.parameter, net.loss.reduction)
-    _core.loss_evaluate(*loss, values[top], rows.y, rows.weight, dy)
+    net.loss.evaluate(values[top], rows.y, rows.weight, dy, kernel=_fused_kernel(net))
     for i in reversed(range(top)):
         layer, x = net.layers[i], values[i]
         at_outputs[i], dx = dy, np.empty_like(x)

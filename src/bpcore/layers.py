@@ -33,6 +33,7 @@ __all__ = [
     "Activation",
     "Dense",
     "Dropout",
+    "Exp",
     "Identity",
     "Layer",
     "LeakyReLU",
@@ -240,6 +241,25 @@ class SiLU(Activation):
 
     name = "silu"
     rectifier = True
+
+
+class Exp(Activation):
+    """The exponential function, ``y = exp(x)``, which is its own derivative.
+
+    As a last layer it gives outputs above 0, such as rates; with the loss `Poisson` the pair is
+    computed from x, the log of the rate. Above 709.8 (88.7 in float32) the result is infinity.
+
+    Examples
+    --------
+    >>> import bpcore
+    >>> layer = bpcore.Exp()
+    >>> layer.forward([-1000.0, 0.0, 1.0])
+    array([0.        , 1.        , 2.71828183])
+    >>> layer.backward([1.0, 1.0, 1.0])
+    array([0.        , 1.        , 2.71828183])
+    """
+
+    name = "exp"
 
 
 class Softmax(Activation):

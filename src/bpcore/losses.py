@@ -25,9 +25,11 @@ from bpcore.checks import (
     as_sample_weight,
     as_target,
     boolean,
+    check_non_negative,
     check_probabilities,
     choose,
     finite_positive,
+    inside_unit,
 )
 from bpcore.configured import Configured
 from bpcore.errors import ShapeError
@@ -36,16 +38,21 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 REDUCTIONS = ("mean", "sum", "sample_mean")
-FUSED = {("sigmoid", "bce"), ("softmax", "cross_entropy")}
-"""Last activations and losses that a network computes as one, from what goes into the former."""
+FUSED = {
+    ("sigmoid", "bce"): "bce_logits",
+    ("softmax", "cross_entropy"): "cross_entropy_logits",
+    ("exp", "poisson"): "poisson_log",
+}
+"""Last activation and loss -> the loss of what goes into the former that a network computes."""
 
 
 class Loss(Configured):
     """The base of all losses.
 
     What holds for a subclass is said by `name` (its name, and that of its kernel) and, for some, by
-    an `__init__` that sets `parameter`. One whose `__init__` takes `from_logits` is known by the
-    name ``<name>_logits`` too.
+    an `__init__` that sets `parameter`. One whose `__init__` takes ``from_<scale>``, whether
+    predictions are on another scale (their logits, say), is known by the name ``<name>_<scale>``
+    too, which is that of its kernel then.
 
     Parameters
     ----------
@@ -60,14 +67,17 @@ class Loss(Configured):
     """Whether the target may be class labels."""
     parameter: float = 0.0
     """The kernel's parameter."""
-    from_logits: bool = False
+    scales: ClassVar[dict[str, str]] = {}
+    """Argument that stands for another scale -> the kernel for it."""
     _gradient: np.ndarray | None = None  # that of the last forward
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Register the subclass, with its variant for logits if it has one."""
+        """Register the subclass, with its variants for predictions on another scale."""
         super().__init_subclass__(**keywords)
-        if "from_logits" in cls._arguments():
-            cls.names[f"{cls.name}_logits"] = partial(cls, from_logits=True)
+        starts = [argument for argument in cls._arguments() if argument.startswith("from_")]
+        cls.scales = {start: f"{cls.name}_{start.removeprefix('from_')}" for start in starts}
+        for argument, name in cls.scales.items():
+            cls.names[name] = partial(cls, **{argument: True})
 
     def __init__(self, *, reduction: str = "mean") -> None:
         self.reduction = choose(reduction, REDUCTIONS, "reduction")
@@ -75,7 +85,14 @@ class Loss(Configured):
     @property
     def kernel(self) -> str:
         """The row of ``csrc/losses.def``."""
-        return f"{self.name}_logits" if self.from_logits else self.name
+        return next(
+            (k for argument, k in self.scales.items() if getattr(self, argument)), self.name
+        )
+
+    @property
+    def plain_kernel(self) -> str | None:
+        """The kernel for predictions on the scale of the target; None where there is none."""
+        return self.name
 
     def forward(
         self,
@@ -122,9 +139,7 @@ class Loss(Configured):
             target = as_array(target, "target", prediction.dtype)
         weight = as_sample_weight(sample_weight, prediction.shape[0], prediction.dtype)
         gradient = np.empty_like(prediction)
-        value = _core.loss_evaluate(
-            self.kernel, self.parameter, self.reduction, prediction, target, weight, gradient
-        )
+        value = self.evaluate(prediction, target, weight, gradient)
         self._gradient = gradient.reshape(shape)
         return value
 
@@ -147,6 +162,25 @@ class Loss(Configured):
                 "call forward first"
             )
         return self._gradient.copy()
+
+    def evaluate(
+        self,
+        prediction: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        gradient: np.ndarray | None = None,
+        *,
+        kernel: str | None = None,
+        reduction: str | None = None,
+    ) -> float:
+        """Return the loss of arrays as the core takes them, and fill `gradient` unless it is None.
+
+        `kernel` and `reduction` are by default the loss's own.
+        """
+        kernel, reduction = kernel or self.kernel, reduction or self.reduction
+        return _core.loss_evaluate(
+            kernel, self.parameter, reduction, prediction, target, weight, gradient
+        )
 
     def check_target(
         self, target: "ArrayLike", argument: str, n_rows: int, n_out: int
@@ -313,6 +347,82 @@ class CategoricalCrossEntropy(Loss):
     def __init__(self, *, from_logits: bool = False, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
         self.from_logits = boolean(from_logits, "from_logits")
+
+
+class Quantile(Loss):
+    """The pinball loss, which the quantile of the targets minimises [1]_.
+
+    With d = target - prediction and q the `quantile`: ``max(q d, (q - 1) d)``, so ``q |d|`` where
+    the prediction is too low and ``(1 - q) |d|`` where it is too high; the derivative is 0 at
+    d = 0. For 0.5, the median, it is half the absolute error.
+
+    Parameters
+    ----------
+    quantile : float
+        The share of targets that should lie below the prediction, above 0 and below 1.
+    reduction : {"mean", "sum", "sample_mean"}
+        How the losses of the rows become one number.
+
+    References
+    ----------
+    .. [1] R. Koenker and G. Bassett, "Regression quantiles", Econometrica 46, 1978.
+
+    Examples
+    --------
+    >>> import bpcore
+    >>> loss = bpcore.Quantile(quantile=0.75, reduction="sum")
+    >>> loss.forward([1.0, 2.0, 3.0], [3.0, 2.0, 2.0])
+    1.75
+    >>> loss.backward()
+    array([-0.75,  0.  ,  0.25])
+    """
+
+    name = "quantile"
+
+    def __init__(self, *, quantile: float = 0.5, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.quantile = self.parameter = inside_unit(quantile, "quantile")
+
+
+class Poisson(Loss):
+    """The Poisson log-likelihood of counts, with its sign changed: ``p - t log(p)`` for rates p.
+
+    The targets t are counts, or other numbers of 0 or more. ``log(t!)``, which no prediction
+    changes, is left out, so that the loss may be negative. Rates are clipped to at least eps of
+    their dtype; where that changes them, the loss is flat and its derivative 0. From the log z of
+    the rate the loss is ``exp(z) - t z``, which needs no clipping and has the derivative
+    ``exp(z) - t``. A network that ends in `Exp` is computed from there.
+
+    Parameters
+    ----------
+    from_log : bool
+        Whether predictions are logs of rates; else they are rates.
+    reduction : {"mean", "sum", "sample_mean"}
+        How the losses of the rows become one number.
+
+    Examples
+    --------
+    >>> import bpcore
+    >>> loss = bpcore.Poisson(from_log=True, reduction="sum")
+    >>> loss.forward([0.0, 0.0], [3.0, 0.0])
+    2.0
+    >>> loss.backward()
+    array([-2.,  1.])
+    """
+
+    name = "poisson"
+
+    def __init__(self, *, from_log: bool = False, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.from_log = boolean(from_log, "from_log")
+
+    def check_target(
+        self, target: "ArrayLike", argument: str, n_rows: int, n_out: int
+    ) -> np.ndarray:
+        """Return a target as `checks.as_target` does, made sure to be 0 or more."""
+        target = super().check_target(target, argument, n_rows, n_out)
+        check_non_negative(target, argument)
+        return target
 
 
 LOSSES = Loss.names

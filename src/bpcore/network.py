@@ -36,9 +36,10 @@ class Network(Passes, Copies):
         The first that has widths (`Dense`) says how many inputs there are. A layer belongs to one
         network. Weights that nobody has set or looked at yet are drawn from `rng`.
     loss : str or Loss
-        A loss, or its name: mse, mae, huber, bce, bce_logits, cross_entropy, cross_entropy_logits.
-        After `Sigmoid` binary cross-entropy, and after `Softmax` cross-entropy, is computed from
-        the logits.
+        A loss, or its name: mse, mae, huber, quantile, bce, bce_logits, cross_entropy,
+        cross_entropy_logits, poisson, poisson_log. After `Sigmoid` binary cross-entropy, after
+        `Softmax` cross-entropy and after `Exp` the Poisson loss is computed from what goes into
+        that layer. A loss of your own is a `CustomLoss`.
     dtype : {"float64", "float32"}
         Of the parameters and of all arithmetic.
     rng : int, numpy.random.Generator or None

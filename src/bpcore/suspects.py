@@ -172,6 +172,7 @@ DERIVATIVES = {
     "leaky_relu": "1 where z > 0, else slope",
     "elu": "1 where z > 0, else a + alpha",
     "softplus": "sigmoid(z)",
+    "exp": "exp(z) = a",
     "silu": "s + z s(1 - s) with s = sigmoid(z)",
     "gelu": "P(z) + z P'(z), P the normal distribution",
 }

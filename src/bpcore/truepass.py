@@ -229,6 +229,12 @@ def slope_of(loss: str, parameter: float, p: np.ndarray, t: np.ndarray) -> np.nd
             return np.where(inside, (p - t) / (q * (1 - q)), 0.0)
         case "cross_entropy":
             return np.where(t == 0, 0.0, -t / p)
+        case "quantile":
+            return np.where(p < t, -parameter, np.where(p > t, 1 - parameter, 0.0))
+        case "poisson":
+            return np.where(p < np.finfo(float).eps, 0.0, (p - t) / p)
+        case "poisson_log":
+            return Elementwise("exp").value(p) - t
         case "bce_logits":
             return Elementwise("sigmoid").value(p) - t
         case "cross_entropy_logits":
@@ -255,6 +261,13 @@ def elements_of(loss: str, parameter: float, p: np.ndarray, t: np.ndarray) -> np
         case "cross_entropy":
             logs = np.where(t == 0, 0.0, t * np.log(np.maximum(p, tiny)))
             return -logs.sum(axis=1, keepdims=True)
+        case "quantile":
+            return np.maximum(-parameter * d, (1 - parameter) * d)
+        case "poisson":
+            q = np.maximum(p, np.finfo(float).eps)
+            return q - t * np.log(q)
+        case "poisson_log":
+            return Elementwise("exp").value(p) - t * p
         case "bce_logits":
             return np.maximum(p, 0) - p * t + np.log1p(np.exp(-np.abs(p)))
         case "cross_entropy_logits":
@@ -368,7 +381,7 @@ def _output_size(problem: Problem, delta: np.ndarray, z_size: np.ndarray) -> np.
     scale, acts = problem.row_scale(), problem.blocks[-1].acts
     spread = p + t + (0.0 if acts else z_size)
     size = np.abs(scale) * 2 * spread
-    if problem.loss == "mae":  # the sign may go either way where p and t nearly agree
+    if problem.loss in ("mae", "quantile"):  # the sign may go either way where p and t nearly agree
         near = np.abs(problem.prediction - problem.target) <= problem.rounding * spread
         size = np.abs(scale) * np.where(near, 1 / problem.rtol, 1.0)
     if not problem.fused:
@@ -387,7 +400,7 @@ def _back_with_size(
             size = act.a * (size + (size * act.a).sum(axis=1, keepdims=True)) * (1 + z_size.max())
         else:
             slope = np.abs(act.function.slope(act.z))
-            bend = np.minimum(act.function.curvature(act.z), 10.0)
+            bend = np.minimum(act.function.curvature(act.z), np.maximum(slope, 10.0))
             size = size * slope + np.abs(d) * (bend * z_size + slope + rough)
             if act.function.kernel in ("relu", "leaky_relu", "elu"):
                 near = (act.z != 0) & (np.abs(act.z) <= problem.rounding * z_size)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bpcore.losses import FUSED
 from bpcore.suspects import SUSPECTS, Step
 from bpcore.truepass import Problem, elements_of, loss_values, output_delta, slope_of
 from bpcore.wrongslopes import Backed, ways_back
@@ -24,7 +25,7 @@ def error_scales(problem: Problem) -> "tuple[float | np.ndarray, ...]":
     unit = np.divide(1.0, scale, where=scale > 0, out=np.zeros_like(scale))
     if problem.sample_weight is None:
         unit = float(unit[0, 0])
-    half = () if problem.loss.startswith(("bce", "cross")) else (unit / 2, 0.5)
+    half = () if problem.loss.startswith(("bce", "cross", "poisson")) else (unit / 2, 0.5)
     return (unit, 1.0, float(problem.n_rows), float(problem.n_out), *half, -unit, -1.0)
 
 
@@ -193,6 +194,9 @@ def _wrong_errors(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
     if problem.loss == "bce":
         incomplete["(1 - y) / (1 - p)"] = (1 - t) / (1 - p)
         incomplete["-y / p - (1 - y) / (1 - p), a sign wrong"] = -t / p - (1 - t) / (1 - p)
+    if problem.loss == "poisson":
+        incomplete["-y / p, without the 1"] = -t / p
+        incomplete["1 + y / p, a sign wrong"] = 1 + t / p
     for used, part in incomplete.items():
         loose = "class" not in used  # that formula is complete but for the other classes
         yield scale * part, Step("error_incomplete", layer, used=used, cost=1.05), loose
@@ -228,7 +232,7 @@ def _before_activation(problem: Problem) -> Iterator[tuple[np.ndarray, Step, boo
         yield scale * (z - t), step, True
         if problem.loss in ("mae", "huber"):
             yield scale * _slope(problem, z, t), step, False
-    elif problem.loss.endswith("_logits"):
+    elif problem.loss in FUSED.values():
         yield scale * (problem.prediction - t), step, True
 
 
@@ -241,8 +245,9 @@ def _other_losses(problem: Problem) -> Iterator[tuple[np.ndarray, Step, bool]]:
         "mae": ("sign(p - y), as of the absolute error", np.sign(p - t)),
         "huber": ("p - y clipped to [-1, 1], as of Huber's loss", np.clip(p - t, -1, 1)),
     }
-    if problem.loss.endswith("_logits"):
+    if problem.loss in FUSED.values():
         formulas["bce_logits"] = ("sigmoid(z) - y", slope_of("bce_logits", 0.0, p, t))
+        formulas["poisson_log"] = ("exp(z) - y", slope_of("poisson_log", 0.0, p, t))
         formulas["cross_entropy_logits"] = (
             "softmax(z) - y",
             slope_of("cross_entropy_logits", 0.0, p, t),

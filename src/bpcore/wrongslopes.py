@@ -20,12 +20,14 @@ _OTHERS = {
     "gelu": ("gelu'(z)", Elementwise("gelu")),
     "gelu_tanh": ("gelu'(z), approximated by tanh", Elementwise("gelu_tanh")),
     "silu": ("silu'(z)", Elementwise("silu")),
+    "exp": ("exp(z)", Elementwise("exp")),
 }
 _OUTPUT_FORMULAS: dict[str, tuple[str, Callable[[np.ndarray, float], np.ndarray]]] = {
     "sigmoid": ("{0}(1 - {0})", lambda v, a: v * (1 - v)),
     "tanh": ("1 - {0}**2", lambda v, a: 1 - v * v),
     "softplus": ("1 - exp(-{0})", lambda v, a: 1 - np.exp(-v)),
     "elu": ("{0} + alpha where {0} <= 0", lambda v, a: np.where(v > 0, 1.0, v + a)),
+    "exp": ("{0}", lambda v, a: v),
 }
 
 
@@ -98,7 +100,8 @@ def _wrong_slopes(problem: Problem, k: int, act: Act) -> Iterator[tuple[Step, np
         yield Step("derivative_missing", layer), np.ones_like(z)
         yield Step("derivative_twice", layer), slope * slope
         yield Step("derivative_at_output", layer), f.slope(a)
-        yield Step("activation_for_derivative", layer, cost=1.02), a
+        if f.kernel != "exp":  # of which it is the derivative
+            yield Step("activation_for_derivative", layer, cost=1.02), a
         yield from _own_formula(act)
     for text, foreign in _foreign_slopes(f.kernel, z, a):
         yield Step("other_derivative", layer, used=text, cost=1.05), foreign
@@ -140,7 +143,7 @@ def _own_formula(act: Act) -> Iterator[tuple[Step, np.ndarray]]:
 
 def _foreign_slopes(kernel: str, z: np.ndarray, a: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     for name, (text, function) in _OTHERS.items():
-        if name != kernel:
+        if name != kernel and (name, kernel) != ("exp", "elu"):  # that is among its own
             yield text, function.slope(z)
     if kernel != "sigmoid":
         yield "a(1 - a)", a * (1 - a)
@@ -192,14 +195,16 @@ def _partial_slopes(
         case "softplus":
             yield "1 - sigmoid(z)", 1 - sigma
             yield "1 / (1 + exp(z))", _SIGMOID.value(-z)
-            with np.errstate(over="ignore"):
-                yield "exp(z)", np.exp(z)
         case "silu":
             yield "sigmoid(z)", sigma
             yield "z sigmoid'(z)", z * sigma * (1 - sigma)
             yield "a(1 - sigmoid(z))", a * (1 - sigma)
             yield "sigmoid(z) + sigmoid'(z), without z", sigma + sigma * (1 - sigma)
             yield "sigmoid(z)(1 + z)", sigma * (1 + z)
+        case "exp":
+            yield "z exp(z - 1), as of a power", z * np.exp(z - 1)
+            yield "z exp(z)", z * a
+            yield "exp(-z)", np.exp(-z)
         case "gelu" | "gelu_tanh":
             density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
             cumulative = Elementwise("gelu").slope(z) - z * density
