@@ -41,7 +41,8 @@ GROUPS = [
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "plot"}
-    | {"estimatorparts", "estimatorfit", "estimator", "sklearn"},
+    | {"estimatorparts", "estimatorfit", "estimatorfitted", "estimator"}
+    | {"classifier", "regressor", "sklearn"},
     {"tables", "encoding", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
@@ -56,7 +57,8 @@ LAZY = {
 }
 # Where they are imported at the top: by modules that are of no use without them.
 NEEDED = {
-    "sklearn": {"sklearn", "estimator", "estimatorfit"},
+    "sklearn": {"sklearn", "classifier", "regressor"}
+    | {"estimator", "estimatorfit", "estimatorfitted"},
     "scipy": {"estimatorfit"},
 }
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")

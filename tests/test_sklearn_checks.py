@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 import sklearn
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks

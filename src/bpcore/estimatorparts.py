@@ -120,9 +120,10 @@ def loss_object(spec: Any, own: Sequence[str]) -> Loss:
     if isinstance(spec, str):
         choose(spec, [*own, *(name for name in LOSSES if name not in own)], "loss")
     loss = copy.copy(losses.get(spec))
-    if loss.from_logits:
+    if loss.kernel != loss.name:
         raise ValueError(
-            f"loss {loss!r} is of logits, but an estimator's outputs are not: use {loss.name!r}"
+            f"loss {loss!r} takes logits, or logs, but an estimator's outputs are neither: use "
+            f"{type(loss).__name__}() and the output activation"
         )
     return loss
 
