@@ -3,8 +3,8 @@
 Without shuffling both see the same batches, and the same `random_state` draws the same starting
 weights and validation rows. So every loss of the curve must agree to rounding: a trajectory of T
 steps of sums over up to a few thousand terms is allowed 1e-9, relative. Adam's epsilon stands in
-another place (beside the root of the corrected average here, of the uncorrected one there), so it is
-made too small to matter.
+another place (beside the root of the corrected average here, of the uncorrected one there), so it
+is made too small to matter.
 """
 
 import warnings
