@@ -214,15 +214,20 @@ def test_one_class_is_a_constant():
 
 def test_activations_and_dropout_by_layer():
     model = MLPRegressor(
-        (5, 4), activation=["tanh", bpcore.LeakyReLU(slope=0.1)], output_activation="softplus",
-        dropout=[0.0, 0.25], max_iter=3,
-    ).fit(X, np.abs(Y))  # fmt: skip
+        hidden_layer_sizes=(5, 4),
+        activation=["tanh", bpcore.LeakyReLU(slope=0.1)],
+        output_activation="softplus",
+        dropout=[0.0, 0.25],
+        max_iter=3,
+    ).fit(X, np.abs(Y))
     layers = (
         "Dense(3, 5), Tanh(), Dense(5, 4), LeakyReLU(slope=0.1), Dropout(0.25), Dense(4, 1), "
         "Softplus()"
     )
     assert repr(model.network_).startswith(f"Network({layers}, ")
     assert (model.predict(X) > 0).all() and model.out_activation_ == "softplus"
+    linear = MLPRegressor(hidden_layer_sizes=(), activation=[], dropout=[]).fit(X, Y)
+    assert repr(linear.network_).startswith("Network(Dense(3, 1), loss")
     assert MLPRegressor(output_activation="logistic", max_iter=1).fit(X, Y > 0).predict(X).max() < 1
 
 

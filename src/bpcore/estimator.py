@@ -146,8 +146,9 @@ class BaseMLP(Fitted):
         """Return the weights and biases to start from."""
         shapes = [layer for pair in itertools.pairwise(widths) for layer in (pair, pair[1:])]
         if first:
-            n_hidden = len(widths) - 2
-            after = estimatorparts.hidden_activations(self.activation, max(n_hidden, 1))
+            after = estimatorparts.hidden_activations(self.activation, len(widths) - 2)
+            if not after and isinstance(self.activation, str):
+                after = [estimatorparts.activation(self.activation, "activation")]
             return estimatorparts.starting_weights(widths, after, random_state)
         weights = list(self.network_.parameter_arrays().values())
         if [array.shape for array in weights] != shapes:

@@ -72,7 +72,7 @@ def starting_weights(
     widths : sequence of int
         From the inputs to the outputs.
     after : sequence of Activation
-        What follows each layer; that of the last one is taken again where there are more.
+        What follows each layer; for those that are left the last one counts, if any.
     random_state : numpy.random.RandomState
 
     References
@@ -82,7 +82,8 @@ def starting_weights(
     """
     arrays = []
     for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-        factor = 2.0 if after[min(i, len(after) - 1)].name == "sigmoid" else 6.0
+        name = after[min(i, len(after) - 1)].name if after else None
+        factor = 2.0 if name == "sigmoid" else 6.0
         bound = np.sqrt(factor / (n_in + n_out))
         arrays.append(random_state.uniform(-bound, bound, (n_in, n_out)))
         arrays.append(random_state.uniform(-bound, bound, n_out))
