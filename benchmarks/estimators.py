@@ -1,7 +1,7 @@
 """bpcore's scikit-learn estimators beside scikit-learn's: fit on digits, and predict of one row.
 
-Both get the same data, epochs and batches, in turns; the figures are medians, and the ratio is the
-median of those of the pairs.
+Both get the same data, epochs, batches and threads, in turns; the figures are medians, and the
+ratio is the median of those of the pairs.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import numpy as np
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
+import bpcore
 from benchmarks.report import duration
 from bpcore import sklearn as ours
 
@@ -75,7 +77,14 @@ def predictions(kind: str, hidden: tuple[int, ...]) -> list[Callable[[], object]
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each line")
-    budget = parser.parse_args(arguments).seconds
+    parser.add_argument("--threads", type=int, default=1, help="of each, BLAS's for scikit-learn")
+    options = parser.parse_args(arguments)
+    bpcore.set_num_threads(options.threads)
+    with threadpool_limits(options.threads, user_api="blas"):
+        measure(options.seconds)
+
+
+def measure(budget: float) -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(f"{'':44} {'bpcore':>9} {'sklearn':>9} {'ratio':>6}")
     for hidden in HIDDEN:

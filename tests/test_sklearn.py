@@ -312,6 +312,7 @@ def test_own_validation_data(kind):
     score = model.score(IRIS[held_out], SPECIES[held_out])
     assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
     watched = kind(**settings).fit(IRIS, SPECIES, X_val=IRIS[held_out], y_val=SPECIES[held_out])
+    assert watched.network_.history["validation_score"] == watched.validation_scores_
     assert len(watched.validation_scores_) == watched.n_iter_ and watched.best_loss_ is not None
 
 

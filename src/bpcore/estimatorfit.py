@@ -30,7 +30,8 @@ UNFIT = (
 class EpochEnd:
     """What scikit-learn does after each epoch: record, score, compare, and stop or slow down.
 
-    A callback of `Network.fit`. The figures go into the estimator's attributes.
+    A callback of `Network.fit`. The figures go into the estimator's attributes, and the score into
+    the history too, as "validation_score".
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ class EpochEnd:
         estimator.loss_curve_.append(estimator.loss_)
         self.say(f"Iteration {epoch + 1}, loss = {estimator.loss_:.8f}")
         if self.score is not None:
-            self.note_score(net, self.score(net))
+            logs["validation_score"] = self.score(net)
+            self.note_score(net, logs["validation_score"])
         if not estimator.early_stopping:
             self.compare(estimator.loss_, estimator.best_loss_, -1)
             estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
