@@ -3,10 +3,12 @@
 import inspect
 import io
 import pickle
+import re
 import subprocess
 import sys
 import warnings
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -493,3 +495,10 @@ def test_without_scikit_learn():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'bpcore[sklearn]'" in done.stdout
     assert sklearn is not bpcore.sklearn
+
+
+def test_the_page_of_the_docs_runs():
+    page = (Path(__file__).parents[1] / "docs" / "scikit-learn.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    exec(compile("\n".join(blocks), "scikit-learn.md", "exec"), {})
