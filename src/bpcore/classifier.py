@@ -1,5 +1,6 @@
 """The classifier of `bpcore.sklearn`."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,8 @@ from sklearn.utils.validation import validate_data
 from bpcore import estimatorparts
 from bpcore.estimator import BaseMLP
 from bpcore.estimatorfitted import INPUT
-from bpcore.layers import Activation, Sigmoid, Softmax
+from bpcore.estimatorparts import Head
+from bpcore.layers import Sigmoid, Softmax
 from bpcore.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss
 
 
@@ -302,15 +304,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         return self._label_binarizer.transform(y).astype(np.float64)
 
-    def _head(self, dtype: np.dtype) -> tuple[Loss, Activation, str]:
+    def _head(self, dtype: np.dtype) -> Head:
         if self._label_binarizer.y_type_ == "multiclass":
-            loss, output, name = CategoricalCrossEntropy(), Softmax(), "softmax"
+            head = Head(CategoricalCrossEntropy(), Softmax(), "softmax")
         else:
             # the labels' losses add up
-            loss, output, name = BinaryCrossEntropy(reduction="sample_mean"), Sigmoid(), "logistic"
-        if not isinstance(self.loss, str) or self.loss != "log_loss":
-            loss = estimatorparts.loss_object(self.loss, ["log_loss"])
-        return loss, output, name
+            head = Head(BinaryCrossEntropy(reduction="sample_mean"), Sigmoid(), "logistic")
+        if isinstance(self.loss, str) and self.loss == "log_loss":
+            return head
+        return replace(head, loss=estimatorparts.loss_object(self.loss, ["log_loss"]))
 
     def _target(self, Y: np.ndarray, loss: Loss) -> np.ndarray:
         return Y.argmax(axis=1) if loss.takes_labels and Y.shape[1] > 1 else Y

@@ -29,7 +29,7 @@ from bpcore.checks import (
 )
 from bpcore.estimatorfit import FRAMES, EpochEnd, minimise, train
 from bpcore.estimatorfitted import INPUT, Fitted, dense
-from bpcore.layers import Activation
+from bpcore.estimatorparts import Head
 from bpcore.losses import Loss
 from bpcore.network import Network
 from bpcore.optimizers import Optimizer
@@ -54,8 +54,8 @@ class BaseMLP(Fitted):
         """Return the target of the validation rows as a matrix."""
         raise NotImplementedError
 
-    def _head(self, dtype: np.dtype) -> tuple[Loss, Activation, str]:
-        """Return the loss, the output activation, and scikit-learn's name of the latter."""
+    def _head(self, dtype: np.dtype) -> Head:
+        """Return the loss and the output activation."""
         raise NotImplementedError
 
     def _target(self, Y: np.ndarray, loss: Loss) -> np.ndarray:
@@ -174,21 +174,22 @@ class BaseMLP(Fitted):
 
     def _network(
         self, weights: list[np.ndarray], dtype: np.dtype, batch: float, rng: Any
-    ) -> tuple[Network, Loss]:
+    ) -> tuple[Network, Head]:
         """Return a network whose penalty is that of batches of this total weight."""
         n_hidden = len(weights) // 2 - 1
-        loss, output, self.out_activation_ = self._head(dtype)
+        head = self._head(dtype)
+        self.out_activation_ = head.name
         net = estimatorparts.network(
             weights,
             estimatorparts.hidden_activations(self.activation, n_hidden),
             estimatorparts.dropouts(self.dropout, n_hidden),
-            output,
-            loss=loss,
+            head.output,
+            loss=head.loss,
             dtype=dtype,
             rng=rng,
-            l2=self.alpha / batch,
+            l2=self.alpha / (batch * head.scale),
         )
-        return net, loss
+        return net, head
 
     # ---- lbfgs -----------------------------------------------------------------------------------
 
@@ -209,10 +210,10 @@ class BaseMLP(Fitted):
         for name in filter(given.get, given):
             raise ValueError(f"{name} has no meaning with solver='lbfgs'")
         total = len(X) if weight is None else weight.sum(dtype=np.float64)
-        net, loss = self._network(weights, np.dtype(np.float64), total, 0)
+        net, head = self._network(weights, np.dtype(np.float64), total, 0)
         self.n_iter_, self.loss_ = minimise(
             net,
-            (X, self._target(Y, loss), weight),
+            (X, self._target(Y, head.loss), weight),
             max_iter=self.max_iter,
             max_fun=self.max_fun,
             tol=self.tol,
@@ -277,20 +278,25 @@ class BaseMLP(Fitted):
     ) -> None:
         (X, Y, weight), validation = data
         n = len(X)
-        batch_size = self._batch_size(n)
+        before = self.network_.optimizer if incremental and not first else None
+        optimizer = before or self._new_optimizer()
+        batch_size = self._batch_size(n, optimizer)
         mean_weight = 1.0 if weight is None else as_sample_weight(weight, n).mean(dtype=np.float64)
         if first:
             rng = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
         else:
             rng = copy.deepcopy(self.network_.rng)
-        net, loss = self._network(weights, dtype, batch_size * mean_weight, rng)
-        optimizer = self._optimizer_for(net, incremental)
-        watcher = self._watcher(net, n, self._offset(Y, weight), validation, first)
+        net, head = self._network(weights, dtype, batch_size * mean_weight, rng)
+        if before is not None:  # the calls of partial_fit before
+            state = before.state(self.network_)
+            before.set_state(net, state.slots, state.step, state.epoch)
+        report = (head.scale, self._offset(Y, weight))
+        watcher = self._watcher(net, n, report, validation, first)
         if validation is not None:
-            validation = (validation[0], self._target(validation[1], loss), validation[2])
+            validation = (validation[0], self._target(validation[1], head.loss), validation[2])
         train(
             net,
-            (X, self._target(Y, loss), weight),
+            (X, self._target(Y, head.loss), weight),
             watcher,
             epochs=1 if incremental else self.max_iter,
             batch_size=batch_size,
@@ -311,9 +317,9 @@ class BaseMLP(Fitted):
             net.parameters[...] = self._best_parameters
         self.network_ = net
 
-    def _batch_size(self, n: int) -> int:
+    def _batch_size(self, n: int, optimizer: Optimizer) -> int:
         if self.batch_size == "auto":
-            return min(LARGEST_AUTO_BATCH, n)
+            return n if estimatorparts.takes_all_rows(optimizer) else min(LARGEST_AUTO_BATCH, n)
         if self.batch_size > n:
             warnings.warn(
                 f"batch_size={self.batch_size} is more than the {n} rows to train on; it is "
@@ -322,13 +328,7 @@ class BaseMLP(Fitted):
             )
         return min(int(self.batch_size), n)
 
-    def _optimizer_for(self, net: Network, incremental: bool) -> Optimizer:
-        """Return a new optimiser, or that of the calls of `partial_fit` before, with its state."""
-        before = self.network_ if incremental and self.__sklearn_is_fitted__() else None
-        if before is not None and before.optimizer is not None:
-            state = before.optimizer.state(before)
-            before.optimizer.set_state(net, state.slots, state.step, state.epoch)
-            return before.optimizer
+    def _new_optimizer(self) -> Optimizer:
         return estimatorparts.optimizer(
             self.solver,
             {
@@ -345,7 +345,7 @@ class BaseMLP(Fitted):
         self,
         net: Network,
         n: int,
-        offset: float,
+        report: tuple[float, float],
         validation: tuple[Any, ...] | None,
         first: bool,
     ) -> EpochEnd:
@@ -365,7 +365,7 @@ class BaseMLP(Fitted):
                 y = net.predict(X_val)
                 return self._score_of(Y_val, y, weight_val) if np.isfinite(y).all() else np.nan
 
-        return EpochEnd(self, n, offset, score)
+        return EpochEnd(self, n, report, score)
 
     def _callbacks(self) -> list[Any]:
         if self.callbacks is None:

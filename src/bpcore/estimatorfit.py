@@ -38,8 +38,8 @@ class EpochEnd:
     estimator : BaseMLP
     n_rows : int
         What an epoch adds to ``t_``.
-    offset : float
-        What is added to bpcore's loss to get the one reported.
+    report : (float, float)
+        Scale and offset: what bpcore's loss is multiplied by, and what is added then.
     score : callable or None
         Returns the score of the validation rows.
     """
@@ -48,17 +48,18 @@ class EpochEnd:
         self,
         estimator: "BaseMLP",
         n_rows: int,
-        offset: float,
+        report: tuple[float, float],
         score: Callable[[Network], float] | None,
     ) -> None:
-        self.estimator, self.n_rows, self.offset, self.score = estimator, n_rows, offset, score
+        self.estimator, self.n_rows, self.score = estimator, n_rows, score
+        self.scale, self.offset = report
         self.stopped = False
 
     def on_epoch_end(self, net: Network, epoch: int, logs: dict[str, Any]) -> bool:
         """Return whether it is time to stop."""
         estimator = self.estimator
         estimator.n_iter_ = epoch + 1
-        estimator.loss_ = logs["loss"] + self.offset
+        estimator.loss_ = self.scale * logs["loss"] + self.offset
         estimator.t_ += self.n_rows
         estimator.loss_curve_.append(estimator.loss_)
         self.say(f"Iteration {epoch + 1}, loss = {estimator.loss_:.8f}")

@@ -6,6 +6,7 @@ Layers, starting weights, loss and optimiser. Nothing here needs scikit-learn.
 import copy
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,26 @@ if TYPE_CHECKING:
 
 LOGISTIC = "logistic"
 """What scikit-learn calls the activation that is "sigmoid" here."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a network ends in, and how its loss is reported.
+
+    Parameters
+    ----------
+    loss : Loss
+    output : Activation
+    name : str
+        What scikit-learn calls the latter.
+    scale : float
+        What bpcore's loss is multiplied by to get the one reported.
+    """
+
+    loss: Loss
+    output: Activation
+    name: str
+    scale: float = 1.0
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> list[int]:
@@ -114,6 +135,12 @@ def network(
 def half_squared_error(dtype: np.dtype) -> Loss:
     """Return scikit-learn's "squared_error", ``d**2 / 2``: Huber's loss that never turns linear."""
     return Huber(delta=float(np.finfo(dtype).max))
+
+
+def takes_all_rows(solver: Any) -> bool:
+    """Return whether a solver knows only steps of all rows, as least squares do."""
+    kind = OPTIMIZERS.get(solver) if isinstance(solver, str) else solver
+    return getattr(kind, "takes_all_rows", False)
 
 
 def loss_object(spec: Any, own: Sequence[str]) -> Loss:

@@ -12,8 +12,8 @@ from sklearn.utils.validation import validate_data
 from bpcore import estimatorparts
 from bpcore.estimator import BaseMLP
 from bpcore.estimatorfitted import INPUT
-from bpcore.layers import Activation
-from bpcore.losses import Loss, Poisson
+from bpcore.estimatorparts import Head
+from bpcore.losses import Loss, MeanSquaredError, Poisson
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -221,20 +221,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             y = y.astype(np.float64)
         return y.reshape(len(y), -1)
 
-    def _head(self, dtype: np.dtype) -> tuple[Loss, Activation, str]:
-        loss = self._loss(dtype)
+    def _head(self, dtype: np.dtype) -> Head:
+        loss, scale = self._loss(dtype)
         output = self.output_activation
         if output is None:
             output = "exp" if loss.kernel == "poisson" else "identity"
         output = estimatorparts.activation(output, "output_activation")
-        return loss, output, "logistic" if output.name == "sigmoid" else output.name
+        name = "logistic" if output.name == "sigmoid" else output.name
+        return Head(loss, output, name, scale)
 
-    def _loss(self, dtype: np.dtype) -> Loss:
+    def _loss(self, dtype: np.dtype) -> tuple[Loss, float]:
+        """Return the loss, and what it is multiplied by to be the one asked for."""
         if isinstance(self.loss, str) and self.loss == "squared_error":
-            return estimatorparts.half_squared_error(dtype)
+            if estimatorparts.takes_all_rows(self.solver):
+                return MeanSquaredError(), 0.5  # all that least squares know
+            return estimatorparts.half_squared_error(dtype), 1.0
         if self._is_half_deviance():
-            return Poisson(reduction="sample_mean")
-        return estimatorparts.loss_object(self.loss, ["squared_error", "poisson"])
+            return Poisson(reduction="sample_mean"), 1.0
+        return estimatorparts.loss_object(self.loss, ["squared_error", "poisson"]), 1.0
 
     def _is_half_deviance(self) -> bool:
         return isinstance(self.loss, str) and self.loss == "poisson"
