@@ -20,7 +20,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr, get_tags
 
@@ -200,6 +200,8 @@ def test_several_labels():
     probabilities = model.predict_proba(data)
     np.testing.assert_array_equal(model.predict(data), probabilities > 0.5)
     np.testing.assert_allclose(np.exp(model.predict_log_proba(data)), probabilities)
+    from_sparse = clone(model).fit(data, sparse.csr_array(labels))
+    np.testing.assert_array_equal(from_sparse.predict(data).toarray(), model.predict(data))
     stopped = MLPClassifier(early_stopping=True, random_state=0, max_iter=20).fit(data, labels)
     assert 0 <= stopped.best_validation_score_ <= 1
 
@@ -316,6 +318,24 @@ def test_own_validation_data(kind):
     watched = kind(**settings).fit(IRIS, SPECIES, X_val=IRIS[held_out], y_val=SPECIES[held_out])
     assert watched.network_.history["validation_score"] == watched.validation_scores_
     assert len(watched.validation_scores_) == watched.n_iter_ and watched.best_loss_ is not None
+
+
+def test_validation_data_pass_through_a_pipeline():
+    """Scaled like X, where scikit-learn routes them."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        last = MLPClassifier(**QUICK).set_fit_request(X_val=True, y_val=True)
+        steps = [("scale", StandardScaler()), ("mlp", last)]
+        model = Pipeline(steps, transform_input=["X_val"])
+        model.fit(100 * IRIS, SPECIES, X_val=100 * IRIS, y_val=SPECIES)
+    assert model["mlp"].validation_scores_[-1] == model.score(100 * IRIS, SPECIES)
+
+
+def test_early_stopping_may_begin_late():
+    model = MLPRegressor(**QUICK, warm_start=True).fit(X, Y)
+    model.set_params(early_stopping=True).fit(X, Y)
+    assert len(model.validation_scores_) == 10 and model.best_loss_ is None
+    model.set_params(early_stopping=False).fit(X, Y)
+    assert len(model.validation_scores_) == 10 and model.best_loss_ == min(model.loss_curve_[-10:])
 
 
 def test_weights_of_the_validation_rows():

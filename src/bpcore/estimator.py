@@ -353,10 +353,15 @@ class BaseMLP(Fitted):
         if first or not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
+            self.best_loss_ = self.validation_scores_ = self.best_validation_score_ = None
+        if self.early_stopping:
+            self.best_loss_ = None
+        elif self.best_loss_ is None:
+            self.best_loss_ = np.inf
+        if validation is not None and self.validation_scores_ is None:
+            self.validation_scores_: list[float] | None = []
+            self.best_validation_score_: float | None = -np.inf
             self._best_parameters = net.parameters.copy()
-            self.best_loss_ = None if self.early_stopping else np.inf
-            self.validation_scores_ = None if validation is None else []
-            self.best_validation_score_ = None if validation is None else -np.inf
         score = None
         if validation is not None:
             X_val, Y_val, weight_val = validation
