@@ -23,6 +23,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr, get_tags
+from threadpoolctl import threadpool_limits
 
 import bpcore
 import bpcore.sklearn
@@ -37,6 +38,13 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(100, 3))
 Y = np.sin(X[:, 0]) + X[:, 1]
 QUICK = {"hidden_layer_sizes": 4, "max_iter": 10, "random_state": 0}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_for_blas():
+    """SciPy's L-BFGS works on short vectors, for which others' threads are waited for in vain."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 # ---- scikit-learn's parameters and tools ---------------------------------------------------------

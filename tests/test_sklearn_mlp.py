@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import sklearn.neural_network
+from threadpoolctl import threadpool_limits
 
 from bpcore.sklearn import MLPClassifier, MLPRegressor
 
@@ -34,6 +35,13 @@ def swapped():
 theirs = swapped()
 tests = {name: value for name, value in vars(theirs).items() if name.startswith("test_")}
 globals().update({name: value for name, value in tests.items() if name not in PRIVATE})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_for_blas():
+    """SciPy's L-BFGS works on short vectors, for which others' threads are waited for in vain."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture
