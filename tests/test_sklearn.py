@@ -498,6 +498,18 @@ def test_classes_must_agree():
     assert model.predict_proba(IRIS).shape == (150, 4)
 
 
+def test_losses_of_a_classifier():
+    brier = MLPClassifier(**QUICK | {"max_iter": 100}, loss="mse", batch_size=150, alpha=0.0)
+    brier.fit(IRIS, SPECIES)
+    squares = (brier.predict_proba(IRIS) - np.eye(3)[SPECIES]) ** 2
+    assert brier.network_.loss_value(IRIS, np.eye(3)[SPECIES]) == pytest.approx(squares.mean())
+    assert brier.loss_ < brier.loss_curve_[0]
+    several = np.eye(3)[SPECIES] + np.eye(3)[0] > 0
+    MLPClassifier(**QUICK, loss="bce").fit(IRIS, several)
+    with pytest.raises(ValueError, match="sums to 2"):
+        MLPClassifier(**QUICK, loss="cross_entropy").fit(IRIS, several)
+
+
 def test_negative_counts():
     with pytest.raises(ValueError, match="y"):
         MLPRegressor("poisson", **QUICK).fit(X, Y)

@@ -315,7 +315,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return replace(head, loss=estimatorparts.loss_object(self.loss, ["log_loss"]))
 
     def _target(self, Y: np.ndarray, loss: Loss) -> np.ndarray:
-        return Y.argmax(axis=1) if loss.takes_labels and Y.shape[1] > 1 else Y
+        labels = loss.takes_labels and self._label_binarizer.y_type_ == "multiclass"
+        return Y.argmax(axis=1) if labels else Y
 
     def _stratifies(self) -> bool:
         return self.n_outputs_ == 1
