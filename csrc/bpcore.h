@@ -33,7 +33,7 @@ extern "C" {
 typedef enum bp_status {
     BP_OK = 0,
     BP_PAUSED,     /* bp_kernels.train: the time budget is used up; call again to go on */
-    BP_STOPPED,    /* bp_kernels.train: bp_fit.poll gave the present batch up; all is as after the batch before */
+    BP_STOPPED,    /* bp_fit.poll or bp_loss_call gave the present batch up; in a fit all is as after the batch before */
     BP_E_ARGUMENT, /* a value out of its range: an unknown kind, a negative size */
     BP_E_SHAPE,    /* layers whose widths do not meet */
     BP_E_OVERFLOW, /* a size that 64 bits of bytes cannot hold */
@@ -62,7 +62,10 @@ typedef enum bp_activation {
 #define FUSED_LOSS(kind, activation, name, on_logits)
 typedef enum bp_loss {
 #include "losses.def"
-    BP_N_LOSSES
+    BP_N_LOSSES,
+    /* a loss of the caller's own, see bp_loss_call: one number a row, or one for each element, which "mean" averages */
+    BP_LOSS_CALLED_ROWS = BP_N_LOSSES,
+    BP_LOSS_CALLED_ELEMENTS
 } bp_loss;
 #undef ELEMENT_LOSS
 #undef ROW_LOSS
@@ -178,12 +181,24 @@ typedef struct bp_random {
 
 typedef enum bp_sampling { BP_SAMPLING_SEQUENTIAL, BP_SAMPLING_SHUFFLE, BP_SAMPLING_REPLACEMENT } bp_sampling;
 
+/* A loss that the caller computes: for n rows of k predictions and targets, `stride` reals from one row to the next, evaluate()
+ * fills in losses[n] (BP_LOSS_CALLED_ROWS) or losses[n][k] (_ELEMENTS), without weights, and unless it is NULL gradient[n][k], with
+ * the same stride: the derivative of the sum of the losses. A row's loss must not depend on other rows. Other than 0: the
+ * batch is given up. It is called by the thread that called the kernel, one block after the other in the order of the rows, with
+ * the floating-point state that this thread had. */
+typedef struct bp_loss_call {
+    int (*evaluate)(void *context, void *losses, void *gradient, const void *prediction, const void *target, int64_t n,
+                    int64_t k, int64_t stride);
+    void *context;
+} bp_loss_call;
+
 typedef struct bp_dataset {
     bp_array x;
     bp_array target;     /* [n][n_out] floats, or BP_INT64 labels [n][1] */
     bp_array weight;     /* [n][1], or not given */
     const int64_t *rows; /* the n_rows rows that count, in this order; NULL: all n_rows of them */
     int64_t n_rows;
+    const bp_loss_call *loss; /* where the plan's loss is the caller's, else not looked at */
 } bp_dataset;
 
 /* All of a fit: what it works on, where it stands, and what it records. The caller fills it once and calls train() until it
@@ -292,6 +307,9 @@ typedef struct bp_kernels {
     /* *value = the reduced loss of [n][k] and, unless NULL, gradient[n][k] = its derivative by prediction. weight may be NULL. */
     void (*loss)(const bp_loss_spec *spec, double *value, void *gradient, const void *prediction, const void *target,
                  const void *weight, int64_t n, int64_t k);
+    /* The same for losses that the caller has computed, [n] or [n][k], with their gradient, which becomes that of *value. */
+    void (*weigh)(const bp_loss_spec *spec, double *value, void *gradient, const void *losses, const void *weight, int64_t n,
+                  int64_t k);
     /* BP_E_DIVERGED, and nothing has changed, where a gradient is or a parameter would become non-finite. */
     bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots,
                                 const double *hyper, double learning_rate, int64_t step, int64_t n);

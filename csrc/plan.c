@@ -100,7 +100,7 @@ static void fuse_loss(bp_plan *plan)
 static void place_columns(bp_plan *plan)
 {
     plan->widest = plan->n_in;
-    plan->is_narrow = plan->n_in <= NARROW && plan->first_dense < plan->loss_layers;
+    plan->is_narrow = plan->n_in <= NARROW && plan->first_dense < plan->loss_layers && !bp_is_called(plan->loss_on);
     int64_t lines = plan->n_in;
     for (int64_t i = 0; i < plan->n_layers && plan->is_narrow; i++) {
         bp_layer *layer = &plan->layers[i];
@@ -150,6 +150,7 @@ static void place_stages(bp_plan *plan)
 {
     const int64_t most = ROWS_MOST_BYTES / size_of(plan->dtype);
     int64_t index = 0;
+    if (bp_is_called(plan->loss_on)) return;
     plan->rows_size = plan->target_stride; /* a row of targets */
     while (index < plan->loss_layers) {
         const bp_layer *layer = &plan->layers[index];
@@ -196,7 +197,7 @@ bp_status bp_plan_create(bp_plan **out, bp_dtype dtype, int64_t n_in, const bp_l
     *out = NULL;
     if (dtype != BP_FLOAT32 && dtype != BP_FLOAT64) return BP_E_ARGUMENT;
     if (n_in < 1 || n_layers < 1 || n_layers > 1000000) return BP_E_ARGUMENT;
-    if ((int)loss->loss < 0 || loss->loss >= BP_N_LOSSES) return BP_E_ARGUMENT;
+    if ((int)loss->loss < 0 || loss->loss > BP_LOSS_CALLED_ELEMENTS) return BP_E_ARGUMENT;
     if (checked_product(n_in, WIDTH_SCALE) < 0) return BP_E_OVERFLOW;
     bp_plan *plan = calloc(1, sizeof *plan + (size_t)n_layers * sizeof(bp_layer));
     if (!plan) return BP_E_MEMORY;
@@ -265,6 +266,7 @@ static void lay_out(bp_workspace *w, const bp_plan *plan, int is_first, char *ba
     w->input = at(base, reserve(l, w->n_rows, padded(plan->n_in, plan->dtype), size));
     w->target = at(base, reserve(l, w->n_rows, plan->target_stride, size));
     w->weight = at(base, reserve(l, w->n_rows, 1, size));
+    w->losses = at(base, reserve(l, bp_is_called(plan->loss_on) && is_first ? w->n_rows : 0, plan->n_out, size));
     w->bias_gradient = at(base, reserve(l, training, plan->widest_stride, size));
     w->block_gradient = at(base, reserve(l, training && w->n_parts > 1 ? plan->n_parameters : 0, 1, size));
     w->rows = at(base, reserve(l, training && is_first ? plan->rows_size : 0, 1, size));

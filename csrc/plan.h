@@ -59,6 +59,7 @@ struct bp_workspace {
     void *scratch[2];     /* as wide as the widest layer; the second for inference only */
     void **deltas;        /* [n_layers] of dense layers, for training: the gradient at the output of each */
     void *weight;         /* n_rows reals */
+    void *losses;         /* n_rows x n_out reals, if the caller computes the loss */
     void *bias_gradient;  /* one row as wide as the widest layer, for training */
     void *block_gradient; /* n_parameters reals, for training with several parts */
     void *rows;           /* see bp_stage */
@@ -66,16 +67,20 @@ struct bp_workspace {
     int holds_columns;    /* while train() runs: data read once in their own order need not be read again */
     const void *held;     /* the data set that `columns` holds held_n rows of, from held_first on, or NULL */
     int64_t held_first, held_n;
-    int rows_loaded;      /* while training by rows: the parameters are there */
-    int kept_training;    /* whether dropout acted in the last forward() */
-    int64_t value_stride; /* of values[0] */
-    bp_flag immodest;     /* striped products going forward may have met numbers beyond the guard's limit */
-    const void **values;  /* [n_layers + 1] what went into each layer, and what came out of the last */
-    void **outputs;       /* [n_layers] */
-    void **masks;         /* [n_layers] of dropout layers, else NULL */
-    void **transposed;    /* [n_layers] of dense layers: the weight's transpose, n_out padded rows; all parts share them */
-    int has_transposed;   /* else products read the weights themselves */
+    uint64_t callers_state; /* of floating point, for a loss that the caller computes */
+    int rows_loaded;        /* while training by rows: the parameters are there */
+    int kept_training;      /* whether dropout acted in the last forward() */
+    int64_t value_stride;   /* of values[0] */
+    bp_flag immodest;       /* striped products going forward may have met numbers beyond the guard's limit */
+    const void **values;    /* [n_layers + 1] what went into each layer, and what came out of the last */
+    void **outputs;         /* [n_layers] */
+    void **masks;           /* [n_layers] of dropout layers, else NULL */
+    void **transposed;      /* [n_layers] of dense layers: the weight's transpose, n_out padded rows; all parts share them */
+    int has_transposed;     /* else products read the weights themselves */
 };
+
+/* Whether the caller computes the loss: see bp_loss_call. Then only training by blocks of rows will do. */
+static inline int bp_is_called(bp_loss loss) { return loss >= BP_N_LOSSES; }
 
 /* Where a layer has few outputs and many inputs (or the other way round, going back), its products are too narrow for one chain
  * of multiply-adds for each output to be fast. There term l of a sum goes to lane l modulo the stripe of 64 bytes, each lane is a

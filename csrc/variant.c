@@ -116,6 +116,16 @@ static void loss_entry_point(const bp_loss_spec *spec, double *value, void *grad
     *value = scale * sum;
 }
 
+static void weigh_entry(const bp_loss_spec *spec, double *value, void *gradient, const void *losses, const void *weight,
+                        int64_t n, int64_t k)
+{
+    double total_weight = weight ? 0 : (double)n;
+    for (int64_t r = 0; weight && r < n; r++) total_weight += (double)((const real *)weight)[r];
+    const double scale = loss_scale(spec->loss, spec->reduction, total_weight, k);
+    const loss_rows rows = {.gradient = gradient, .weight = weight, .n = n, .k = k, .stride = k, .gradient_scale = scale};
+    *value = scale * weigh_losses(losses, spec->loss == BP_LOSS_CALLED_ELEMENTS ? k : 1, &rows);
+}
+
 static bp_status optimizer_step_entry(bp_optimizer kind, void *parameters, const void *gradients, void *const *slots,
                                       const double *hyper, double learning_rate, int64_t step, int64_t n)
 {
@@ -155,6 +165,7 @@ const bp_kernels BP_TABLE = {
     .dense_forward = dense_forward_entry,
     .dense_backward = dense_backward_entry,
     .loss = loss_entry_point,
+    .weigh = weigh_entry,
     .optimizer_step = optimizer_step_entry,
     .predict = predict_entry,
     .forward = forward_entry,

@@ -52,16 +52,20 @@ def forward(net, X, stale=None, mistakes=()):
 
 def cancels(net):
     """Whether the loss and the last activation make p - y at the pre-activation."""
-    pairs = (("sigmoid", "bce"), ("softmax", "cross_entropy"))
-    return (net.activations[-1], net.loss) in pairs
+    return (net.activations[-1], net.loss) in reference.FUSED
+
+
+def loss_of(net):
+    """The loss with its default parameter."""
+    return reference.Loss(net.loss, 0.5 if net.loss == "quantile" else 1.0, net.reduction)
 
 
 def slope(net, p, t):
-    return reference.LOSSES[net.loss](p, t, 1.0, reference.EPS)[1]
+    return reference.LOSSES[net.loss](p, t, loss_of(net).parameter, reference.EPS)[1]
 
 
 def scales(net, n, k, w):
-    return reference.row_scales(reference.Loss(net.loss, 1.0, net.reduction), n, k, w)
+    return reference.row_scales(loss_of(net), n, k, w)
 
 
 def derivative(net, k, z, a, d, mistakes):
@@ -117,19 +121,18 @@ def output_delta(net, zs, outputs, y, w, mistakes):
     if ("last_row", last) in mistakes:
         scale = scale * (np.arange(n) == n - 1)[:, None]
     if ("loss_value", last) in mistakes:
-        loss = reference.Loss(net.loss, 1.0, net.reduction)
-        error = np.full_like(p, reference.loss_and_slope(loss, p, t, w)[0])
+        error = np.full_like(p, reference.loss_and_slope(loss_of(net), p, t, w)[0])
         scale = 1.0
     if ("loss_elements", last) in mistakes:
-        error = reference.LOSSES[net.loss](p, t, 1.0, reference.EPS)[0] * np.ones_like(p)
+        elements = reference.LOSSES[net.loss](p, t, loss_of(net).parameter, reference.EPS)[0]
+        error = elements * np.ones_like(p)
     if ("error_missing", last) in mistakes:
         error = np.ones_like(p)
     if ("other_loss", last) in mistakes:
         error = mistakes["other_loss", last].value(p, t)
     d = scale * error
     if ("times_loss", last) in mistakes:
-        loss = reference.Loss(net.loss, 1.0, net.reduction)
-        d = d * reference.loss_and_slope(loss, p, t, w)[0]
+        d = d * reference.loss_and_slope(loss_of(net), p, t, w)[0]
     if ("error_size", last) in mistakes:
         d = np.abs(d)
     if simple and ("not_cancelled", last) in mistakes:  # dL/dp, and no derivative after it

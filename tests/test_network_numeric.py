@@ -57,6 +57,8 @@ def test_every_combination(head, hidden, dtype, level, rng):
     for reduction in reference.REDUCTIONS:
         layers = [Dense(4, 5), activation(hidden), Dense(5, 3), *map(activation, head.activations)]
         net = network(layers, rng, loss=loss_object(head.loss, reduction=reduction), dtype=dtype)
+        if hidden == "exp":  # what follows could reach where probabilities are clipped
+            net.parameters *= 0.5
         for labels in (False, True) if head.loss in reference.TAKES_LABELS else (False,):
             t = cases.targets(rng, head.loss, n, widths[-1], dtype, labels)
             assert_trains(net, x, t)

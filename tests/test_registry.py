@@ -31,7 +31,7 @@ SOURCE = Path(bpcore.__file__).parent
 GROUPS = [
     {"errors", "frames"},
     {"_core", "arguments", "checks", "configured", "threads"},
-    {"initializers", "layer_base", "dense", "layers", "losses"}
+    {"initializers", "layer_base", "dense", "layers", "losses", "customloss"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
     | {"history", "callbacks"}
@@ -47,7 +47,12 @@ GROUPS = [
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
-UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("history", "plot")}
+UPWARDS = {
+    ("customloss", "gradcheck"),
+    ("network", "gradcheck"),
+    ("network", "checkpoint"),
+    ("history", "plot"),
+}
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
 LAZY = {
     "safetensors": {"tensorfile"},

@@ -45,7 +45,9 @@ def build(name, dtype, dropout=False, **keywords):
         layers += [Dense(n_in, n_out, bias_init="normal"), activation(hidden)]
         layers += [bpcore.Dropout(0.3)] if dropout else []
     layers = layers[: -2 if dropout else -1] + [activation(a) for a in head.activations]
-    return bpcore.Network(layers, loss=loss_object(head.loss), dtype=dtype, rng=7, **keywords)
+    net = bpcore.Network(layers, loss=loss_object(head.loss), dtype=dtype, rng=7, **keywords)
+    net.parameters *= 0.25 if hidden == "exp" else 1  # an exponential of another soon diverges
+    return net
 
 
 def data(name, n, dtype, seed=5):

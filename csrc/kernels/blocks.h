@@ -288,11 +288,11 @@ static bp_status train_shared(session *s, const batch *b, int64_t n, int64_t par
     return fit->row + n == b->n ? end_batch(s, NULL, b, n, scale) : BP_OK;
 }
 
-/* Blocks that are to be computed at the same time, from the present row on. */
+/* Blocks that are to be computed at the same time, from the present row on. A caller's loss is called for one after the other. */
 static int64_t parts_ahead(const session *s, const batch *b)
 {
     const int64_t rows = even_rows(s->workspace, b->n), blocks = n_parts(b->n - s->fit->row, rows);
-    int64_t parts = s->workspace->n_parts;
+    int64_t parts = bp_is_called(s->plan->loss_on) ? 1 : s->workspace->n_parts;
     if (parts > bp_num_threads()) parts = bp_num_threads();
     return parts < blocks ? parts : blocks;
 }

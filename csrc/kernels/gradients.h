@@ -2,6 +2,7 @@
 #ifndef BP_GRADIENTS_H
 #define BP_GRADIENTS_H
 
+#include "../float_state.h"
 #include "columns.h"
 #include "update.h"
 
@@ -17,6 +18,21 @@ static batch whole_set(const bp_dataset *data, double weight)
 {
     const batch b = {data, data->rows, 0, data->n_rows, weight};
     return b;
+}
+
+/* The sum over a block of weight times loss where the caller computes the loss. */
+static bp_status called_loss(const pass *p, const bp_loss_call *call, const loss_rows *rows, double *value)
+{
+    const bp_workspace *w = p->workspace;
+    if (!call) return BP_E_ARGUMENT;
+    const float_state own = float_state_get();
+    float_state_set(w->callers_state);
+    const int gives_up = call->evaluate(call->context, w->losses, rows->gradient, rows->prediction, rows->target, rows->n,
+                                        rows->k, rows->stride);
+    float_state_set(own);
+    if (gives_up) return BP_STOPPED;
+    *value = weigh_losses(w->losses, p->plan->loss_on == BP_LOSS_CALLED_ELEMENTS ? rows->k : 1, rows);
+    return BP_OK;
 }
 
 /* The sum over one block, rows first..first + n of the batch, of weight times loss. Unless gradient_scale is NULL, its
@@ -45,6 +61,7 @@ static bp_status block_loss(const pass *p, const batch *b, int64_t first, int64_
                             .stride = plan->target_stride,
                             .gradient_scale = gradient_scale ? *gradient_scale : 0,
                             .parameter = (real)plan->loss.parameter};
+    if (bp_is_called(plan->loss_on)) return called_loss(p, b->data->loss, &rows, value);
     *value = loss_table[plan->loss_on].rows(&rows);
     return BP_OK;
 }
@@ -77,6 +94,7 @@ static bp_status loss_and_gradient(const bp_plan *plan, bp_workspace *w, double 
     const batch b = whole_set(data, sum_of_weights(&data->weight, data->rows, 0, data->n_rows));
     const double scale = loss_scale(plan->loss_on, plan->loss.reduction, b.weight, plan->n_out);
     double sum = 0;
+    w->callers_state = float_state_get();
     if (gradients && !by_columns(plan, b.n)) prepare_transposes(plan, w, parameters, dx != NULL, b.n);
     const int64_t rows = even_rows(w, b.n);
     for (int64_t first = 0; first < b.n; first += rows) {

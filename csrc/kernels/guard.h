@@ -6,7 +6,8 @@
  * (and the penalty's is below l2 |p| + l1). From the largest parameters and slots, measured now and then, and such gradients
  * name_reach() of the optimiser bounds all that the next steps can compute. If that is below REACH_LIMIT, they cannot
  * but leave finite numbers: the distance from there to the largest real, 2^7 in float32 and 2^23 in float64, is more than what
- * rounding adds, as no chain of roundings is longer than GUARDED_STEPS plus the rows. */
+ * rounding adds, as no chain of roundings is longer than GUARDED_STEPS plus the rows. How fast activations and losses grow does not
+ * come into it, exponentials included: the numbers that they gave are looked at in each batch, before its step. */
 #ifndef BP_GUARD_H
 #define BP_GUARD_H
 

@@ -89,7 +89,8 @@ ALWAYS_INLINE vec loss_f(bp_loss kind, vec p, vec t, vec parameter)
     case BP_LOSS_##name: return name##_f(p, t, parameter);
     switch (kind) {
 #include "../losses.def"
-        case BP_N_LOSSES: break;
+        case BP_LOSS_CALLED_ROWS:
+        case BP_LOSS_CALLED_ELEMENTS: break;
     }
 #undef ELEMENT_LOSS
     return p;
@@ -101,7 +102,8 @@ ALWAYS_INLINE vec loss_df(bp_loss kind, vec p, vec t, vec parameter)
     case BP_LOSS_##name: return name##_df(p, t, parameter);
     switch (kind) {
 #include "../losses.def"
-        case BP_N_LOSSES: break;
+        case BP_LOSS_CALLED_ROWS:
+        case BP_LOSS_CALLED_ELEMENTS: break;
     }
 #undef ELEMENT_LOSS
     return p;
@@ -287,12 +289,30 @@ typedef struct loss_entry {
 #define FUSED_LOSS(kind, activation, name, on_logits)
 #define ELEMENT_LOSS(name, averages_outputs) {name##_rows, name##_columns, 1, averages_outputs},
 #define ROW_LOSS(name) {name##_rows, name##_columns, 0, 0},
-static const loss_entry loss_table[BP_N_LOSSES] = {
+static const loss_entry loss_table[BP_LOSS_CALLED_ELEMENTS + 1] = {
 #include "../losses.def"
+    [BP_LOSS_CALLED_ROWS] = {NULL, NULL, 0, 0},
+    [BP_LOSS_CALLED_ELEMENTS] = {NULL, NULL, 0, 1},
 };
 #undef ELEMENT_LOSS
 #undef ROW_LOSS
 #undef FUSED_LOSS
+
+/* The sum over rows of weight times loss for losses that the caller has computed, n_losses of each row. Weights and scales their
+ * gradient; prediction and target are not needed. */
+static double weigh_losses(const real *losses, int64_t n_losses, const loss_rows *rows)
+{
+    double sum = 0;
+    for (int64_t r = 0; r < rows->n; r++) {
+        const real weight = rows->weight ? rows->weight[r] : 1, scale = (real)(weight * rows->gradient_scale);
+        double loss = 0;
+        for (int64_t j = 0; j < n_losses; j++) loss += (double)losses[r * n_losses + j];
+        sum += (double)weight * loss;
+        real *gradient = rows->gradient ? rows->gradient + r * rows->stride : NULL;
+        for (int64_t j = 0; gradient && j < rows->stride; j++) gradient[j] = j < rows->k ? scale * gradient[j] : 0;
+    }
+    return sum;
+}
 
 /* What the sum over rows and columns is multiplied by. */
 static double loss_scale(bp_loss loss, bp_reduction reduction, double total_weight, int64_t k)

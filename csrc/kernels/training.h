@@ -2,7 +2,6 @@
 #ifndef BP_TRAINING_H
 #define BP_TRAINING_H
 
-#include "../float_state.h"
 #include "column_training.h"
 #include "row_training.h"
 
@@ -65,6 +64,7 @@ static bp_status train(const bp_plan *plan, bp_workspace *w, bp_fit *fit)
 {
     const double entered = bp_clock();
     const float_state before = float_state_flush_subnormals();
+    w->callers_state = before;
     session s = {.plan = plan, .workspace = w, .fit = fit, .watch = {fit->poll, fit->poll_context, entered + POLL_INTERVAL}};
     if (fit->row > 0 && !fit->validating)
         prepare_transposes(plan, w, fit->parameters, 0, INT64_MAX); /* perhaps a new workspace */

@@ -6,6 +6,7 @@ from bpcore import _core, functions
 from bpcore._core import simd_level, simd_levels
 from bpcore.callbacks import Checkpoint, EarlyStopping, GradientNorms
 from bpcore.checkpoint import load
+from bpcore.customloss import CustomLoss
 from bpcore.diagnose import Explanation, Mistake, explain_gradients
 from bpcore.errors import (
     DeadUnitsWarning,
@@ -67,6 +68,7 @@ __all__ = [
     "CategoricalCrossEntropy",
     "Checkpoint",
     "CosineDecay",
+    "CustomLoss",
     "DTypeError",
     "DeadUnitsWarning",
     "Dense",

@@ -26,6 +26,8 @@ cdef extern from "bpcore.h" nogil:
         BP_N_ACTIVATIONS
     ctypedef enum bp_loss:
         BP_N_LOSSES
+        BP_LOSS_CALLED_ROWS
+        BP_LOSS_CALLED_ELEMENTS
     ctypedef enum bp_optimizer:
         BP_OPTIMIZER_sgd
         BP_N_OPTIMIZERS
@@ -113,12 +115,18 @@ cdef extern from "bpcore.h" nogil:
         uint64_t (*next_uint64)(void *state) noexcept nogil
         uint32_t (*next_uint32)(void *state) noexcept nogil
 
+    ctypedef struct bp_loss_call:
+        int (*evaluate)(void *context, void *losses, void *gradient, const void *prediction, const void *target, int64_t n,
+                        int64_t k, int64_t stride) noexcept nogil
+        void *context
+
     ctypedef struct bp_dataset:
         bp_array x
         bp_array target
         bp_array weight
         const int64_t *rows
         int64_t n_rows
+        const bp_loss_call *loss
 
     ctypedef struct bp_fit:
         bp_dataset data
@@ -171,6 +179,8 @@ cdef extern from "bpcore.h" nogil:
                                const void *weight, int64_t n, int64_t n_in, int64_t n_out) noexcept nogil
         void (*loss)(const bp_loss_spec *spec, double *value, void *gradient, const void *prediction, const void *target,
                      const void *weight, int64_t n, int64_t k) noexcept nogil
+        void (*weigh)(const bp_loss_spec *spec, double *value, void *gradient, const void *losses, const void *weight,
+                      int64_t n, int64_t k) noexcept nogil
         bp_status (*optimizer_step)(bp_optimizer kind, void *parameters, const void *gradients, void **slots,
                                     const double *hyper, double learning_rate, int64_t step, int64_t n) noexcept nogil
         void (*predict)(const bp_plan *plan, bp_workspace *workspace, void *y, const void *parameters,

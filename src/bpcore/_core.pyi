@@ -47,6 +47,14 @@ def loss_evaluate(
     sample_weight: NDArray[Any] | None,
     gradient: NDArray[Any] | None,
 ) -> float: ...
+def loss_weigh(
+    name: str,
+    reduction: str,
+    losses: NDArray[Any],
+    sample_weight: NDArray[Any] | None,
+    gradient: NDArray[Any] | None,
+    k: int,
+) -> float: ...
 def optimizer_step(
     name: str,
     parameters: NDArray[Any],
@@ -64,7 +72,12 @@ class Workspace:
 @final
 class Plan:
     def __init__(
-        self, dtype: str, n_in: int, layers: list[tuple[Any, ...]], loss: tuple[Any, ...]
+        self,
+        dtype: str,
+        n_in: int,
+        layers: list[tuple[Any, ...]],
+        loss: tuple[Any, ...],
+        called: Any = None,
     ) -> None: ...
     @property
     def n_in(self) -> int: ...

@@ -8,7 +8,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
@@ -38,6 +38,8 @@ cdef dict SAMPLINGS = {
 
 cdef dict ACTIVATION_KINDS = {name: i for i, name in enumerate(ACTIVATIONS)}
 cdef dict LOSS_KINDS = {name: i for i, name in enumerate(LOSSES)}
+LOSS_KINDS["called_rows"] = BP_LOSS_CALLED_ROWS
+LOSS_KINDS["called_elements"] = BP_LOSS_CALLED_ELEMENTS
 cdef dict OPTIMIZER_KINDS = {name: i for i, name in enumerate(OPTIMIZERS)}
 cdef dict FUNCTION_KINDS = {name: i for i, name in enumerate(FUNCTIONS)}
 
@@ -384,6 +386,26 @@ def loss_evaluate(
     return value
 
 
+def loss_weigh(
+    str name, str reduction, cnp.ndarray losses not None, cnp.ndarray sample_weight, cnp.ndarray gradient, int64_t k,
+):
+    """Return the loss for `losses` of n rows ("called_rows"), or of their k elements ("called_elements").
+
+    Unless it is None, `gradient` (n, k) holds the derivative of their sum and becomes that of what is returned.
+    """
+    cdef bp_loss_spec spec
+    cdef bp_dtype dtype = dtype_of(losses)
+    cdef int64_t n = losses.shape[0]
+    cdef double value = 0
+    fill_loss(&spec, (name, 0.0, reduction, 0.0, 0.0))
+    cdef void *each = data_of(losses, dtype, n * k if spec.loss == BP_LOSS_CALLED_ELEMENTS else n)
+    cdef void *w = data_of(sample_weight, dtype, n)
+    cdef void *g = data_of(gradient, dtype, n * k, True)
+    with nogil:
+        bp_kernels_for(dtype).weigh(&spec, &value, g, each, w, n, k)
+    return value
+
+
 def optimizer_step(
     str name, cnp.ndarray parameters not None, cnp.ndarray gradients not None, tuple slots, tuple hyper,
     double learning_rate, int64_t step,
@@ -445,6 +467,76 @@ cdef class Workspace:
         return bp_workspace_n_rows(self.workspace) >= n_rows and bp_workspace_n_parts(self.workspace) >= n_parts
 
 
+@cython.final
+cdef class LossCall:
+    """A loss in Python as C calls it during one call or one fit, and what it raised.
+
+    Parameters
+    ----------
+    loss : object
+        Its ``losses_of(prediction, target)`` and ``slopes_of(prediction, target)`` return arrays of the predictions' dtype.
+    dtype : bp_dtype
+        That of the network.
+    lock : object or None
+        What the caller holds, and the loss might ask for.
+    """
+
+    cdef bp_loss_call call
+    cdef object loss
+    cdef object lock
+    cdef object error
+    cdef int number
+    cdef int64_t itemsize
+
+    def __cinit__(self, loss, bp_dtype dtype, lock):
+        self.call.evaluate = evaluate_loss
+        self.call.context = <void *>self
+        self.loss, self.lock = loss, lock
+        self.number = cnp.NPY_FLOAT64 if dtype == BP_FLOAT64 else cnp.NPY_FLOAT32
+        self.itemsize = 8 if dtype == BP_FLOAT64 else 4
+
+    cdef cnp.ndarray copy(self, const void *rows, int64_t n, int64_t k, int64_t stride):
+        """Rows of a workspace as an array of their own, which the loss may keep, but not change."""
+        cdef cnp.ndarray array = cnp.PyArray_EMPTY(2, [n, k], self.number, 0)
+        cdef char *to = cnp.PyArray_BYTES(array)
+        cdef int64_t r
+        for r in range(n):
+            memcpy(to + r * k * self.itemsize, <const char *>rows + r * stride * self.itemsize, k * self.itemsize)
+        cnp.PyArray_CLEARFLAGS(array, cnp.NPY_ARRAY_WRITEABLE)
+        return array
+
+    cdef int evaluate(self, void *losses, void *gradient, const void *prediction, const void *target, int64_t n, int64_t k,
+                      int64_t stride) except -1:
+        cdef cnp.ndarray p = self.copy(prediction, n, k, stride), t = self.copy(target, n, k, stride), result
+        cdef bp_dtype dtype = dtype_of(p)
+        cdef char *slopes
+        cdef int64_t r
+        result = self.loss.losses_of(p, t)
+        memcpy(losses, data_of(result, dtype, n * k if cnp.PyArray_NDIM(result) == 2 else n), cnp.PyArray_NBYTES(result))
+        if gradient == NULL:
+            return 0
+        result = self.loss.slopes_of(p, t)
+        slopes = <char *>data_of(result, dtype, n * k)
+        for r in range(n):
+            memcpy(<char *>gradient + r * stride * self.itemsize, slopes + r * k * self.itemsize, k * self.itemsize)
+        return 0
+
+
+cdef int evaluate_loss(void *context, void *losses, void *gradient, const void *prediction, const void *target, int64_t n,
+                       int64_t k, int64_t stride) noexcept with gil:
+    """Call a loss in Python; 1 if it raised an exception."""
+    cdef LossCall call = <LossCall>context
+    if call.lock is not None:
+        call.lock.release()
+    try:
+        call.evaluate(losses, gradient, prediction, target, n, k, stride)
+    except BaseException as error:
+        call.error = error
+    if call.lock is not None:
+        call.lock.acquire()
+    return call.error is not None
+
+
 cdef int fill_data(bp_dataset *to, Plan plan, tuple data) except -1:
     """From (x, target, weight or None, rows or None), all of it checked."""
     cdef cnp.ndarray x, target, weight, rows
@@ -457,6 +549,7 @@ cdef int fill_data(bp_dataset *to, Plan plan, tuple data) except -1:
     if to.target.n_columns != (1 if to.target.dtype == BP_INT64 else bp_plan_n_out(plan.plan)):
         raise ValueError("the target has another width than the network")
     to.rows = NULL
+    to.loss = NULL
     to.n_rows = to.x.n_rows
     if rows is not None:
         to.rows = <const int64_t *>data_of(rows, BP_INT64, rows.shape[0])
@@ -478,6 +571,8 @@ cdef class Plan:
         ("dense", n_in, n_out, has_bias), ("activation", name, parameter), ("softmax",) or ("dropout", p).
     loss : tuple
         (name, parameter, reduction, l2, l1).
+    called : object or None
+        The loss in Python (see LossCall) where the name is "called_rows" or "called_elements".
     """
 
     cdef bp_plan *plan
@@ -488,8 +583,9 @@ cdef class Plan:
     cdef Workspace training
     cdef Workspace tape
     cdef int64_t tape_rows
+    cdef object called
 
-    def __cinit__(self, str dtype, int64_t n_in, list layers, tuple loss):
+    def __cinit__(self, str dtype, int64_t n_in, list layers, tuple loss, called=None):
         cdef bp_loss_spec loss_spec
         cdef cnp.ndarray memory = np.zeros(max(1, len(layers)) * sizeof(bp_layer_spec), np.uint8)
         cdef bp_layer_spec *specs = <bp_layer_spec *>cnp.PyArray_DATA(memory)
@@ -498,6 +594,7 @@ cdef class Plan:
             fill_layer(&specs[i], layer)
         fill_loss(&loss_spec, loss)
         self.dtype = dtype_named(dtype)
+        self.called = called
         check(bp_plan_create(&self.plan, self.dtype, n_in, specs, len(layers), &loss_spec))
         self.work_a_row = bp_plan_n_parameters(self.plan) + bp_plan_n_in(self.plan)
         self.idle = []
@@ -520,6 +617,10 @@ cdef class Plan:
 
     cdef void *flat(self, cnp.ndarray array, bint writeable=False) except? NULL:
         return data_of(array, self.dtype, bp_plan_n_parameters(self.plan), writeable)
+
+    cdef LossCall loss_call(self, lock):
+        """What calls the loss, if that is in Python."""
+        return None if self.called is None else LossCall(self.called, self.dtype, lock)
 
     cdef Workspace borrow(self, int64_t n_rows):
         """An inference workspace for a call of n_rows rows."""
@@ -656,13 +757,18 @@ cdef class Plan:
         cdef bp_dataset data
         cdef bp_status status
         cdef double value = 0
+        cdef LossCall call = self.loss_call(None)
         fill_data(&data, self, (x, target, weight, None))
+        if call is not None:
+            data.loss = &call.call
         cdef void *p = self.flat(parameters)
         cdef void *g = self.flat(gradients, True) if gradients is not None else NULL
         cdef void *input_gradient = data_of(dx, self.dtype, data.n_rows * bp_plan_n_in(self.plan), True)
         with nogil:
             status = bp_kernels_for(self.dtype).loss_and_gradient(
                 self.plan, w.workspace, &value, g, input_gradient, p, &data, training, dropout_key)
+        if status == BP_STOPPED:
+            raise call.error
         check(status)
         return value
 
@@ -711,6 +817,7 @@ cdef class Fit:
     cdef Workspace workspace
     cdef tuple kept
     cdef object generator
+    cdef LossCall call
     cdef object interruption  # what a signal's handler raised in the middle of a batch
     cdef readonly bint diverged
 
@@ -728,6 +835,9 @@ cdef class Fit:
         fill_data(&fit.data, plan, data)
         if validation is not None:
             fill_data(&fit.validation, plan, validation)
+        self.call = plan.loss_call(generator.bit_generator.lock)
+        if self.call is not None:
+            fit.data.loss = fit.validation.loss = &self.call.call
         fit.parameters = plan.flat(parameters, True)
         fit.gradients = plan.flat(gradients, True)
         fit.optimizer = <bp_optimizer><int>OPTIMIZER_KINDS[optimizer]
@@ -768,7 +878,8 @@ cdef class Fit:
         ArithmeticError
             The loss, a gradient or a parameter became non-finite; the parameters are from before that.
         BaseException
-            What a signal's handler raised in the middle of a batch; the parameters are those of the batch before.
+            What a signal's handler, or a loss in Python, raised in the middle of a batch; the parameters are those of the
+            batch before.
         """
         cdef bp_status status
         if stop_epoch > len(self.kept[6]):
@@ -782,6 +893,8 @@ cdef class Fit:
         self.diverged = status == BP_E_DIVERGED
         if status == BP_STOPPED:
             interruption, self.interruption = self.interruption, None
+            if interruption is None:
+                interruption, self.call.error = self.call.error, None
             raise interruption
         check(status)
         return status == BP_OK

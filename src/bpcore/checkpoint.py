@@ -5,7 +5,8 @@ optimizer state as ``optimizer.<slot>``, and one metadata entry, ``bpcore``, who
 
 - ``format``: version of this description, an integer;
 - ``bpcore``: version of the package that wrote the file;
-- ``network``: layers, loss, dtype, penalties, optimizer, generator state and ``net.metadata``;
+- ``network``: layers, loss (of a `CustomLoss` only name and reduction), dtype, penalties,
+  optimizer, generator state and ``net.metadata``;
 - ``optimizer_step``, ``optimizer_epoch``: numbers of steps that the optimizer has taken, and of
   epochs that it has done in fits (0 in older files);
 - ``fit``: only where a fit was interrupted, what finishes it (`bpcore.unfinished.Unfinished`):
@@ -24,10 +25,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bpcore import optimizers
+from bpcore import losses, optimizers
 from bpcore.arguments import as_dtype, units, whole
+from bpcore.customloss import CustomLoss
 from bpcore.errors import ModelFileError
 from bpcore.files import open_regular, replace_file
+from bpcore.losses import Loss
 from bpcore.network import Network
 from bpcore.tensorfile import (
     Kinds,
@@ -106,7 +109,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     replace_file(path, data)
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], *, loss: "str | Loss | None" = None) -> Network:
     """Load a network that ``net.save`` has written.
 
     The network predicts, and trains on, to the same bits as the one that was saved.
@@ -115,6 +118,9 @@ def load(path: str | os.PathLike[str]) -> Network:
     ----------
     path : str or os.PathLike
         File to read.
+    loss : str or Loss, optional
+        The network's loss instead of the one in the file. It must be given where that was a
+        `CustomLoss`, whose functions no file holds; any loss will do to predict.
 
     Returns
     -------
@@ -128,6 +134,8 @@ def load(path: str | os.PathLike[str]) -> Network:
     ModelFileError
         If the file is not a safetensors file, is damaged, or does not hold a bpcore network. The
         message names the file and what is wrong with it.
+    ValueError
+        If the file's loss was a `CustomLoss`, and `loss` is not given.
 
     Examples
     --------
@@ -142,7 +150,7 @@ def load(path: str | os.PathLike[str]) -> Network:
     """
     with open_regular(path) as file:
         try:
-            return _decode(file)
+            return _decode(file, os.fsdecode(path), None if loss is None else losses.get(loss))
         except ModelFileError as error:
             # A message may quote the file, which may hold megabytes where a name should be.
             message = f"{os.fsdecode(path)}: {str(error)[:500]}"
@@ -175,11 +183,13 @@ def _encode(net: Network) -> bytes:
         raise ValueError(f"cannot save the network, its generator or metadata: {error}") from error
 
 
-def _decode(file: BinaryIO) -> Network:
-    """Read, check and build a network; errors don't name the file yet."""
+def _decode(file: BinaryIO, path: str, loss: Loss | None) -> Network:
+    """Read, check and build a network; what is the file's fault doesn't name it yet."""
     head, header = read_header(file)
     document = _read_description(header)
     network, fit = document["network"], document.get("fit")
+    if loss is None:
+        _check_loss(network.get("loss"), path)
     with _blaming_file():
         dtype = as_dtype(network["dtype"])
         parameters = _parameter_shapes(network)
@@ -191,7 +201,7 @@ def _decode(file: BinaryIO) -> Network:
     if (found := _non_finite({name: arrays[name] for name in parameters})) is not None:
         raise ModelFileError(f"non-finite weights: {found}")
     with _blaming_file():
-        net = Network._from_config(network)
+        net = Network._from_config(network, loss)
         for name, array in net.parameter_arrays().items():
             array[...] = arrays[name]
         if net.optimizer is not None:
@@ -202,6 +212,8 @@ def _decode(file: BinaryIO) -> Network:
             net._interrupted = Unfinished.decoded(fit, rest, net.parameters)
         built = parse_object(format_object(net._config() | {"metadata": None}), "network")
     for key, said in network.items():  # what a constructor has overlooked or changed
+        if key == "loss" and loss is not None:
+            continue
         if key != "metadata" and not (key in built and _contains(built[key], said)):
             raise ModelFileError(f"malformed description of the network: {key!a} is not as written")
     return net
@@ -226,6 +238,16 @@ def _read_description(header: dict) -> dict:
         if type(number) is not int or not 0 <= number < _STEP_LIMIT:
             raise ModelFileError(f"{name} must be a whole number, found {number!a}")
     return document
+
+
+def _check_loss(described: Any, path: str) -> None:
+    """Refuse a loss that only its user can bring back; there is nothing wrong with the file."""
+    if isinstance(described, dict) and described.get("type") == CustomLoss.__name__:
+        name = str(described.get("name"))[:100]
+        raise ValueError(
+            f"{path}: the network's loss is a CustomLoss, {name!a}, whose functions no file holds; "
+            "give it as bpcore.load(path, loss=...), or any other loss to predict only"
+        )
 
 
 def _fit_kinds(described: dict) -> Kinds:

@@ -118,8 +118,11 @@ class Copies:
         }
 
     @classmethod
-    def _from_config(cls, config: dict[str, Any]) -> "Network":
-        """Return a network with the weights that `Layer.from_config` gives: zeros."""
+    def _from_config(cls, config: dict[str, Any], loss: losses.Loss | None = None) -> "Network":
+        """Return a network with the weights that `Layer.from_config` gives: zeros.
+
+        `loss` is one to use instead of that of the config.
+        """
         layers = []
         for entry in config["layers"]:
             name = entry.get("name")
@@ -127,7 +130,7 @@ class Copies:
             layers.append(layer if name is None else (name, layer))
         net = cls(
             layers,
-            loss=losses.from_config(config["loss"]),
+            loss=losses.from_config(config["loss"]) if loss is None else loss,
             dtype=config["dtype"],
             rng=0,
             l2=config["l2"],

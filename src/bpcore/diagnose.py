@@ -94,7 +94,8 @@ def explain_gradients(
     DTypeError
         Anything but real numbers.
     ValueError
-        A name that the network does not have, or one that is lacking.
+        A name that the network does not have, or one that is lacking; a network with a
+        `CustomLoss`.
 
     Examples
     --------
@@ -114,6 +115,11 @@ def explain_gradients(
     >>> print(explanation.mistakes[0].text)
     layer 1 (Sigmoid()): the activation's derivative was left out. Meant: f'(z) = a(1 - a); used: 1
     """
+    if net.loss.calls_python:
+        raise ValueError(
+            f"explain_gradients knows the mistakes that are made with bpcore's own losses, and "
+            f"{net.loss!r} is none; compare with net.loss_and_gradient instead"
+        )
     problem = _problem(net, X, y, sample_weight, previous_X)
     if learning_rate is not None:
         learning_rate = finite_positive(learning_rate, "learning_rate")

@@ -9,6 +9,7 @@ import numpy as np
 
 from bpcore import _core, optimizers, schedules
 from bpcore.callbacks import EarlyStopping
+from bpcore.customloss import NonFiniteLossError
 from bpcore.errors import DivergenceError
 from bpcore.history import History
 from bpcore.progress import Progress
@@ -167,15 +168,18 @@ class Run:
         """Train in C for a while; say whether `stop_epoch` is reached."""
         try:
             return self.fit.train(stop_epoch, BUDGET)
-        except ArithmeticError:
-            if not self.fit.diverged:  # a signal's handler raised it
+        except ArithmeticError as error:
+            what = "the loss or its gradient became non-finite"
+            if isinstance(error, NonFiniteLossError):
+                what = str(error)
+            elif not self.fit.diverged:  # a signal's handler raised it, or a loss in Python
                 raise
             epoch, batch = self.fit.epoch, self.fit.batch
             rate = float(self.rates[epoch])
             inputs = Watch(self.net, self.data, 1).look_at_inputs()
             unscaled = f", as {inputs.describe()}" if len(inputs.unscaled) else ""
             error = DivergenceError(
-                f"the loss or its gradient became non-finite in epoch {epoch}, batch {batch}, at "
+                f"{what} in epoch {epoch}, batch {batch}, at "
                 f"learning_rate {rate:g}; the weights from before that step are kept. Try a "
                 f"smaller learning_rate, standardised inputs{unscaled} and targets, or "
                 "gradient_clip"

@@ -20,6 +20,7 @@ from bpcore.checks import (
     choose,
     whole,
 )
+from bpcore.customloss import NonFiniteLossError
 from bpcore.errors import DTypeError, ShapeError
 from bpcore.gradhints import explain_difference
 from bpcore.gradlines import Block, Lines, choose_lines
@@ -199,7 +200,10 @@ def check_network_gradients(
     sample_weight = as_sample_weight(sample_weight, len(X), FLOAT64)
 
     def value() -> float:
-        return float(copy.loss_value(X, y, sample_weight=sample_weight))
+        try:
+            return float(copy.loss_value(X, y, sample_weight=sample_weight))
+        except NonFiniteLossError:  # of a loss in Python; others return what is not finite
+            return np.nan
 
     arrays = copy.parameter_arrays()
     ends = np.cumsum([array.size for array in arrays.values()])

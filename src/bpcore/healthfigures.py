@@ -25,7 +25,7 @@ DEAD_SLOPE = 1e-3
 
 _STEEPEST = {"sigmoid": 0.25, "tanh": 1.0, "softmax": 0.25}
 _LEAST_AT_TARGET = ("bce", "cross_entropy", "poisson")
-"""Losses that need not be 0 where the prediction is the target: that has an entropy."""
+"""Losses that need not be 0 where the prediction is the target, as that has an entropy."""
 NAN = float("nan")
 
 
@@ -114,6 +114,15 @@ def as_numbers(net: "Network", rows: Rows) -> np.ndarray:
     return one_hot
 
 
+def least_loss(net: "Network", rows: Rows) -> float:
+    """Return the loss where the prediction is the target, which no network can undercut."""
+    kernel = net.loss.plain_kernel
+    if kernel not in _LEAST_AT_TARGET:
+        return 0.0
+    target = as_numbers(net, rows)
+    return net.loss.evaluate(target, target, rows.weight, kernel=kernel, reduction="mean")
+
+
 def loss_ratio(net: "Network", values: list[np.ndarray], rows: Rows) -> float:
     """Return the loss beside that of the best constant answer to every row.
 
@@ -128,15 +137,12 @@ def loss_ratio(net: "Network", values: list[np.ndarray], rows: Rows) -> float:
         if kernel == "quantile":
             answer = np.quantile(target, net.loss.parameter, axis=0)
         constant = np.ascontiguousarray(np.broadcast_to(answer, target.shape), dtype=net.dtype)
-        setting = {"kernel": kernel, "reduction": "mean"}
-        best = net.loss.evaluate(constant, target, rows.weight, **setting)
-        floor = 0.0
-        if kernel in _LEAST_AT_TARGET:
-            floor = net.loss.evaluate(target, target, rows.weight, **setting)
+        best = net.loss.evaluate(constant, target, rows.weight, kernel=kernel, reduction="mean")
+        least = least_loss(net, rows)
         spread = np.ptp(target, axis=0).max() > 1e-9 * np.abs(target).max()
-        if not (spread and best > floor):
+        if not (spread and best > least):
             return NAN
-        return (loss_of(net, values, rows) - floor) / (best - floor)
+        return (loss_of(net, values, rows) - least) / (best - least)
 
 
 def gradients_of(

@@ -65,6 +65,8 @@ class Loss(Configured):
     name: ClassVar[str]
     takes_labels: ClassVar[bool] = False
     """Whether the target may be class labels."""
+    calls_python: ClassVar[bool] = False
+    """Whether computing it runs code of the user's."""
     parameter: float = 0.0
     """The kernel's parameter."""
     scales: ClassVar[dict[str, str]] = {}
@@ -88,6 +90,11 @@ class Loss(Configured):
         return next(
             (k for argument, k in self.scales.items() if getattr(self, argument)), self.name
         )
+
+    @property
+    def label(self) -> str:
+        """What summaries call it."""
+        return self.kernel
 
     @property
     def plain_kernel(self) -> str | None:

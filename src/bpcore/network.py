@@ -142,7 +142,9 @@ class Network(Passes, Copies):
 
     def _make_plan(self) -> _core.Plan:
         loss = (self.loss.kernel, self.loss.parameter, self.loss.reduction, self.l2, self.l1)
-        return _core.Plan(self.dtype.name, self.n_in, [spec(layer) for layer in self.layers], loss)
+        called = self.loss if self.loss.calls_python else None
+        layers = [spec(layer) for layer in self.layers]
+        return _core.Plan(self.dtype.name, self.n_in, layers, loss, called)
 
     def _bind(self) -> None:
         """Make the layers' arrays views of the flat ones."""
@@ -382,7 +384,7 @@ class Network(Passes, Copies):
         """
         total = f"{self.n_in:,} inputs, {self._parameters.size:,} parameters"
         text = table(self.names, self.layers, self.n_in)
-        return Text(f"{text}\nloss {self.loss.kernel}, {self.dtype}, {total}")
+        return Text(f"{text}\nloss {self.loss.label}, {self.dtype}, {total}")
 
     def __repr__(self) -> str:
         layers = ", ".join(
@@ -390,9 +392,7 @@ class Network(Passes, Copies):
             for name, layer in zip(self.names, self.layers, strict=True)
         )
         n_parameters = self._parameters.size
-        return (
-            f"Network({layers}, loss={self.loss.kernel}, {self.dtype}, {n_parameters} parameters)"
-        )
+        return f"Network({layers}, loss={self.loss.label}, {self.dtype}, {n_parameters} parameters)"
 
 
 def mlp(

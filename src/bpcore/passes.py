@@ -237,9 +237,13 @@ class Passes:
         dX = np.empty((X.shape[0], self.n_in), self.dtype) if input_gradient else None
         with self._exclusive:
             key = self._dropout_key(training)
-            loss = self._plan.loss_and_gradient(
-                self._parameters, X, y, weight, self._gradients, dX, training, key
-            )
+            self._exclusive.calling = self.loss.calls_python
+            try:
+                loss = self._plan.loss_and_gradient(
+                    self._parameters, X, y, weight, self._gradients, dX, training, key
+                )
+            finally:
+                self._exclusive.calling = False
             gradient = self._gradients.copy()
         return (loss, gradient) if dX is None else (loss, gradient, dX)
 
@@ -276,11 +280,12 @@ class Passes:
 class Exclusive:
     """One thread at a time, and nobody in the middle of a batch; others are told so at once."""
 
-    __slots__ = ("_lock", "between_epochs", "fitting", "run")
+    __slots__ = ("_lock", "between_epochs", "calling", "fitting", "run")
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.fitting = self.between_epochs = False
+        self.calling = False  # a loss in Python, in the middle of a pass
         self.run: Any = None  # the fit under way, which knows where it stands
 
     def __enter__(self) -> None:
@@ -289,6 +294,9 @@ class Exclusive:
         if self.fitting and not self.between_epochs:  # a signal handler, say
             self._lock.release()
             raise RuntimeError("the network is in the middle of a fit")
+        if self.calling:
+            self._lock.release()
+            raise RuntimeError("the network is in the middle of computing its loss")
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._lock.release()

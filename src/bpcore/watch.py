@@ -143,10 +143,12 @@ def _judge_progress(
 
 def _longer_step(net: "Network", rows: Rows, gradient: np.ndarray, rate: float) -> str | None:
     """Try much longer steps against the gradient; say so if one of them pays at once."""
-    before = healthfigures.loss_of(net, healthfigures.values_of(net, rows.X), rows)
+    least = healthfigures.least_loss(net, rows)
+    before = healthfigures.loss_of(net, healthfigures.values_of(net, rows.X), rows) - least
     for factor in 10 ** np.arange(1, 9):
         further = net.parameters - net.dtype.type(rate * factor) * gradient
-        after = healthfigures.loss_of(net, healthfigures.values_of(net, rows.X, further), rows)
+        values = healthfigures.values_of(net, rows.X, further)
+        after = healthfigures.loss_of(net, values, rows) - least
         if after < WORTHWHILE * before:
             return (
                 f"the steps are too short. One of {factor:,} times the length would lower it by "

@@ -9,7 +9,8 @@
 extern const test_case plan_tests[], number_tests[], data_tests[], pool_tests[]; /* no kernels */
 extern const test_case elementwise_tests[], product_tests[], layer_tests[], loss_tests[],
     optimizer_tests[]; /* single kernels */
-extern const test_case network_tests[], gradient_tests[], training_tests[], pausing_tests[], trouble_tests[], guard_tests[];
+extern const test_case network_tests[], gradient_tests[], training_tests[], called_tests[], pausing_tests[], trouble_tests[],
+    guard_tests[];
 
 /* The fingerprint of what the kernels compute; the same on every level with fma. */
 uint64_t results_fingerprint(const setting *s);
@@ -218,9 +219,9 @@ static const test_case same_bits_tests[] = {{"the_same_bits_on_all_levels_with_f
 static void run_on(bp_level level, bp_dtype dtype)
 {
     /* large products take longest */
-    const test_case *const all[] = {elementwise_tests, layer_tests,    loss_tests,     optimizer_tests,
-                                    network_tests,     gradient_tests, training_tests, pausing_tests,
-                                    trouble_tests,     guard_tests,    product_tests,  same_bits_tests};
+    const test_case *const all[] = {elementwise_tests, layer_tests,    loss_tests,     optimizer_tests, network_tests,
+                                    gradient_tests,    training_tests, called_tests,   pausing_tests,   trouble_tests,
+                                    guard_tests,       product_tests,  same_bits_tests};
     if (bp_level_choose(level) != BP_OK) abort();
     const int wide = dtype == BP_FLOAT64;
     const setting s = {dtype, level, bp_kernels_for(dtype), wide ? 8 : 4,

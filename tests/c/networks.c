@@ -53,6 +53,18 @@ const network networks[] = {
      {DENSE(2, 16), APPLY(relu, 0), DENSE(16, 3), SOFTMAX, APPLY(identity, 0)},
      {.loss = BP_LOSS_mse},
      1},
+    {"exp and Poisson, fused",
+     3,
+     4,
+     {DENSE(3, 7), APPLY(tanh, 0), UNBIASED(7, 2), APPLY(exp, 0)},
+     {.loss = BP_LOSS_poisson},
+     0},
+    {"exp inside, quantile",
+     4,
+     3,
+     {DENSE(4, 70), APPLY(exp, 0), DENSE(70, 2)},
+     {.loss = BP_LOSS_quantile, .parameter = 0.7, .l2 = 0.01},
+     0},
 };
 const int n_networks = sizeof networks / sizeof networks[0];
 

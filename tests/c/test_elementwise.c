@@ -125,7 +125,7 @@ static void check_backward(const setting *s, bp_activation kind, int64_t n)
     for (int64_t i = 0; i < n; i++) {
         const size_t at = (size_t)i * s->size;
         const double expected = slope_of(kind, get(s->dtype, x, i)) * get(s->dtype, dy, i);
-        CHECK_NEAR(get(s->dtype, dx, i), expected, 1e-9 + 32 * s->epsilon, i);
+        CHECK_NEAR(get(s->dtype, dx, i), expected, (1e-9 + 32 * s->epsilon) * fmax(1, fabs(expected)), i);
         s->kernels->activation_backward(kind, PARAMETER, one, (char *)dy + at, (char *)x + at, (char *)y + at, 1);
         CHECK(same_bytes(one, (char *)dx + at, s->size));
     }

@@ -81,7 +81,7 @@ TEST(plan_refuses_bad_arguments)
         DROPOUT((double)INFINITY),
     };
     for (int64_t i = 0; i < N_OF(bad); i++) CHECK_INT(status_of(BP_FLOAT64, 2, &bad[i], 1, &squared), BP_E_ARGUMENT);
-    const bp_loss_spec no_loss[] = {{.loss = BP_N_LOSSES}, {.loss = (bp_loss)-1}};
+    const bp_loss_spec no_loss[] = {{.loss = BP_LOSS_CALLED_ELEMENTS + 1}, {.loss = (bp_loss)-1}};
     for (int64_t i = 0; i < N_OF(no_loss); i++) CHECK_INT(status_of(BP_FLOAT64, 2, &good, 1, &no_loss[i]), BP_E_ARGUMENT);
 }
 
