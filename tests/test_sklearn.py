@@ -297,6 +297,20 @@ def test_settings_reach_the_optimiser():
     assert repr(sgd) == "SGD(learning_rate=0.001, momentum=0.5, nesterov=True)"
 
 
+def test_an_optimiser_that_takes_all_rows():
+    """As least squares do, which know no loss but "mse"."""
+
+    class AllRows(bpcore.Rprop):
+        takes_all_rows = True
+
+    rows, target = np.tile(X, (3, 1)), np.tile(Y, 3)
+    settings = {**QUICK, "alpha": 0.7}
+    model = MLPRegressor(**settings, solver=AllRows()).fit(rows, target)
+    same = MLPRegressor(**settings, solver="rprop", batch_size=300, learning_rate_init=0.01)
+    assert repr(model.network_.loss) == "MeanSquaredError()"
+    np.testing.assert_allclose(model.loss_curve_, same.fit(rows, target).loss_curve_, rtol=1e-9)
+
+
 def test_class_weight():
     y = (np.quantile(Y, 0.9) < Y).astype(int)
     settings = {**QUICK, "solver": "lbfgs", "max_iter": 50, "alpha": 1.0}
@@ -449,6 +463,7 @@ BAD = [
     ({"shuffle": None}, TypeError, "shuffle must be True or False"),
     ({"loss": "squared"}, ValueError, "unknown loss 'squared'"),
     ({"loss": bpcore.BinaryCrossEntropy(from_logits=True)}, ValueError, "takes logits"),
+    ({"loss": bpcore.Poisson(from_log=True)}, ValueError, "or logs"),
     ({"dtype": "int32"}, TypeError, "dtype must be float32 or float64"),
     ({"solver": "lbfgs", "dropout": 0.1}, ValueError, "dropout has no meaning"),
     ({"solver": "lbfgs", "callbacks": [print]}, ValueError, "callbacks has no meaning"),
@@ -496,6 +511,15 @@ def test_classes_must_agree():
     with pytest.raises(ValueError, match="what the first call was given"):
         model.partial_fit(IRIS, SPECIES, classes=[0, 1, 2])
     assert model.predict_proba(IRIS).shape == (150, 4)
+
+
+def test_a_loss_in_python():
+    custom = bpcore.CustomLoss(lambda p, t: (p - t) ** 2, lambda p, t: 2 * (p - t), name="square")
+    settings = {**QUICK, "batch_size": 20}
+    model = MLPRegressor(custom, **settings).fit(X, Y)
+    same = MLPRegressor("mse", **settings).fit(X, Y)
+    np.testing.assert_allclose(model.loss_curve_, same.loss_curve_, rtol=1e-12)
+    assert clone(model).fit(X, Y).loss_ == model.loss_
 
 
 def test_losses_of_a_classifier():

@@ -148,7 +148,7 @@ def loss_object(spec: Any, own: Sequence[str]) -> Loss:
     if isinstance(spec, str):
         choose(spec, [*own, *(name for name in LOSSES if name not in own)], "loss")
     loss = copy.copy(losses.get(spec))
-    if loss.kernel != loss.name:
+    if any(getattr(loss, argument) for argument in loss.scales):
         raise ValueError(
             f"loss {loss!r} takes logits, or logs, but an estimator's outputs are neither: use "
             f"{type(loss).__name__}() and the output activation"
