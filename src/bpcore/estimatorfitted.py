@@ -1,0 +1,84 @@
+"""What a fitted estimator shows of its network, and how it predicts."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from bpcore import _core
+from bpcore.dense import Dense
+from bpcore.estimatorparts import LayerArrays
+from bpcore.network import Network
+from bpcore.optimizers import Optimizer
+
+INPUT = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
+"""What `validate_data` is to make of X."""
+
+
+class Fitted(BaseEstimator):
+    """An estimator with a network once it is fitted."""
+
+    network_: Network
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether there is a network."""
+        return "network_" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    @property
+    def coefs_(self) -> list[np.ndarray]:
+        """The weights of each layer, of shape (n_in, n_out): views of the network's."""
+        return self._layer_arrays("coefs_", "weight")
+
+    @coefs_.setter
+    def coefs_(self, value: Iterable[Any]) -> None:
+        self._assign(self.coefs_, list(value), "coefs_")
+
+    @property
+    def intercepts_(self) -> list[np.ndarray]:
+        """The biases of each layer, of shape (n_out,): views of the network's."""
+        return self._layer_arrays("intercepts_", "bias")
+
+    @intercepts_.setter
+    def intercepts_(self, value: Iterable[Any]) -> None:
+        self._assign(self.intercepts_, list(value), "intercepts_")
+
+    def _layer_arrays(self, name: str, kind: str) -> LayerArrays:
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"{type(self).__name__} has no {name} before it is fitted")
+        layers = self.network_.layers
+        return LayerArrays(getattr(layer, kind) for layer in layers if isinstance(layer, Dense))
+
+    def _assign(self, arrays: LayerArrays, values: list[Any], name: str) -> None:
+        if len(values) != len(arrays):
+            raise ValueError(f"{name} must hold {len(arrays)} arrays, got {len(values)}")
+        for i, value in enumerate(values):
+            arrays[i] = value
+
+    @property
+    def _optimizer(self) -> Optimizer | None:
+        return self.network_.optimizer
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Return the network's outputs, of shape (n, n_outputs).
+
+        A plain array takes a few microseconds; scikit-learn looks at all else.
+        """
+        net = vars(self).get("network_")
+        if net is not None and "feature_names_in_" not in vars(self):
+            y = net._plan.predict_plain(net.parameters, X, None)
+            if y is not None and _core.find_unfit(X, net.dtype) is None:
+                return y
+        check_is_fitted(self)
+        return self.network_.predict(dense(validate_data(self, X, reset=False, **INPUT)))
+
+
+def dense(X: Any) -> np.ndarray:
+    """Return a sparse matrix as an array, and an array as it is."""
+    return X.toarray() if hasattr(X, "toarray") else X
