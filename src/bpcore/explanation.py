@@ -162,6 +162,11 @@ class Explanation:
         codes = ", ".join(mistake.code for mistake in self.mistakes) or "no mistake named"
         return f"<Explanation ok={self.ok}: {'all right' if self.ok else codes}>"
 
+    def _repr_html_(self) -> str:
+        from bpcore.htmlreprs import explanation_html
+
+        return explanation_html(self)
+
     def __str__(self) -> str:
         if self.ok:
             return "\n".join(["All gradients are right.", *self._table()])
