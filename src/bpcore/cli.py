@@ -309,6 +309,12 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--out", metavar="FOLDER", help="(default: a new folder bpcore-runs/<data>-<number>)"
     )
+    output.add_argument(
+        "--report",
+        metavar="FILE.html",
+        type=_file_to_write,
+        help="write a page on the result, to look at in a browser",
+    )
     output.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -364,6 +370,16 @@ def _widths(text: str) -> list[int]:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def _file_to_write(text: str) -> str:
+    """Refuse before training what could not be written after it."""
+    folder = os.path.dirname(text) or "."
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, expected a file")
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder!r}")
+    return text
 
 
 def _show_warning(message: Warning | str, *ignored: Any, **also_ignored: Any) -> None:

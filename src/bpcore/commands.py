@@ -19,6 +19,7 @@ from .layers import ACTIVATIONS
 from .optimizers import Optimizer
 from .plot import save_loss_plot
 from .tables import InputError, Table, iris_path, list_names, possible_number, read_table
+from .trainreport import save_train_report
 
 __all__ = ["check", "predict", "train"]
 
@@ -70,6 +71,10 @@ def train(options: argparse.Namespace) -> int:
         }
         net.save(folder / MODEL_FILE)
         _save_history(history, folder, f"{shown}: {target}")
+        if options.report:
+            model = folder / MODEL_FILE
+            save_train_report(options, net, encoder, table, train, held, history, model)
+            _say("report", options.report)
     except BaseException:
         if made and not any(folder.iterdir()):
             folder.rmdir()

@@ -1,5 +1,6 @@
-"""What the pictures of a fit, by matplotlib or in HTML, have in common: which figures, and how many."""
+"""What plots and pictures in HTML have in common: which figures, and how many of them."""
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ LOSSES = ("loss", "validation_loss")
 LOG_RANGE = 10.0
 """Values that span more than this factor are drawn on a logarithmic scale."""
 
-# Okabe and Ito's colours (2008), which the colour-blind tell apart; their yellow is too pale on white
+# Okabe and Ito's (2008), which the colour-blind tell apart; their yellow is too pale on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#666666")
 
 
@@ -37,7 +38,7 @@ def thin(values: np.ndarray, most: int) -> np.ndarray:
         return np.arange(n)
     edges = np.linspace(0, n, max(1, most // 2 - 1) + 1).astype(np.int64)
     kept = {0, n - 1}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         stretch = values[start:end]
         if np.isfinite(stretch).any():
             kept |= {start + int(np.nanargmin(stretch)), start + int(np.nanargmax(stretch))}

@@ -170,9 +170,10 @@ class Explanation:
     def __str__(self) -> str:
         if self.ok:
             return "\n".join(["All gradients are right.", *self._table()])
-        return "\n".join([*self._story(), "", *self._table()])
+        return "\n".join([*self.story(), "", *self._table()])
 
-    def _story(self) -> list[str]:
+    def story(self) -> list[str]:
+        """Return the lines that tell of mistakes, and of what nothing explains."""
         lines = []
         if self.mistakes:
             n = len(self.mistakes)
