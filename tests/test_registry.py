@@ -34,18 +34,26 @@ GROUPS = [
     {"initializers", "layer_base", "dense", "layers", "losses"}
     | {"schedules", "optimizers", "functions"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
-    | {"history", "callbacks"}
+    | {"history", "callbacks", "curves", "pictures"}
     | {"unfinished", "health", "healthfigures", "healthreport", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "plot"},
-    {"tables", "encoding", "commands", "cli", "__main__"},
+    | {"checkpoint", "tensorfile", "files"}
+    | {"plot", "plotgradients", "plotnetwork", "outputs", "measures"}
+    | {"htmltext", "svg", "htmlreprs", "htmlresults", "pagestyle", "htmlreport"},
+    {"tables", "encoding", "trainreport", "commands", "cli", "__main__"},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
 UPWARDS = {("network", "gradcheck"), ("network", "checkpoint"), ("history", "plot")}
+UPWARDS |= {
+    ("history", "htmlreprs"),
+    ("healthreport", "htmlreprs"),
+    ("healthreport", "plotgradients"),
+}
+UPWARDS |= {("pictures", "htmlreprs"), ("pictures", "plotnetwork")}
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
 LAZY = {
     "safetensors": {"tensorfile"},
@@ -242,4 +250,5 @@ def test_import_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     heavy = {"scipy", "sklearn", "torch", "rich", "numpy.random", "numpy.ma", "argparse", "json"}
+    heavy |= {"html", "bpcore.htmlreprs", "bpcore.plot"}
     assert not loaded & (heavy | set(LAZY))

@@ -24,7 +24,7 @@ from bpcore.htmlreprs import (
     network_picture,
 )
 from bpcore.htmlresults import Result, results_of
-from bpcore.htmltext import STYLE, Markup, escape, number, table
+from bpcore.htmltext import STYLE, Markup, escape, number, pair, table
 from bpcore.pagestyle import PAGE_STYLE
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def report_html(
             if history is not None and len(history)
             else []
         ),
-        Section("Network", [network_picture(net), layers_table(net), network_line(net)]),
+        Section("Network", [pair(network_picture(net), layers_table(net)), network_line(net)]),
         Section("Gradients", [_GRADIENTS, *gradient_parts(gradients)]),
         Section("Health", health_parts(health)),
         *([Section("Data and settings", _settings(facts, settings))] if facts or settings else []),
@@ -189,7 +189,7 @@ def _training(history: "History") -> list[Markup]:
     lines = recorded(history, LOSSES)
     last = ", ".join(f"{name} {number(float(v[-1]))}" for name, v in lines.items())
     title = f"losses of {len(history):,} epochs; at last {last}".replace("_", " ")
-    return [svg.curves(lines, title, mark=history.best_epoch), history_table(history)]
+    return [pair(svg.curves(lines, title, mark=history.best_epoch), history_table(history))]
 
 
 def _settings(
@@ -263,6 +263,6 @@ def _versions() -> str:
     now = datetime.datetime.now(datetime.UTC)
     return (
         f"Written on {now:%Y-%m-%d %H:%M} UTC by bpcore {bpcore.__version__} "
-        f"({bpcore.simd_level()}), Python {platform.python_version()}, NumPy {np.__version__}, {platform.system()} "
-        f"{platform.machine()}."
+        f"({bpcore.simd_level()}), Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"{platform.system()} {platform.machine()}."
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bpcore import svg
-from bpcore.htmltext import Markup, clipped, escape, number, percent, table
+from bpcore.htmltext import Markup, clipped, escape, number, pair, percent, table
 from bpcore.measures import ClassMeasures, quantity_measures
 from bpcore.outputs import predicted, task_of, wanted
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bpcore.network import Network
 
 _MOST_CLASSES = 20  # of a confusion matrix; of more the commonest confusions are listed
+_MOST_BESIDE = 5  # of a matrix that has its figures beside it
 _MOST_LISTED = 40  # classes, confusions, or outputs
 _MOST_DRAWN = 4  # outputs
 
@@ -86,11 +87,12 @@ def _classes(subject: Subject, names: list[str]) -> Result:
     figure = percent(measures.accuracy, 1)
     text = f"Accuracy {figure} of {subject.rows} ({always})."
     few = len(names) <= _MOST_CLASSES
-    parts = [
-        Markup(f"<p>{escape(text)}</p>"),
+    tables = (
         _confusion(measures, names) if few else _confusions(measures, names),
         _per_class(measures, names),
-    ]
+    )
+    beside = len(names) <= _MOST_BESIDE or not few
+    parts = [Markup(f"<p>{escape(text)}</p>"), *([pair(*tables)] if beside else tables)]
     summary = f"Predicts {subject.target}, one of {len(names)} classes."
     return Result(summary, ("accuracy", figure, always), parts)
 
@@ -104,8 +106,8 @@ def _confusion(measures: ClassMeasures, names: list[str]) -> Markup:
         for j, count in enumerate(counts.tolist()):
             share = count / max(1, int(measures.support[k]))
             kind = "hit" if j == k else "miss"
-            shade = f' style="--share:{share:.0%}"' if count else ""
-            cells.append(f'<td class="number {kind}"{shade}>{count:,}</td>')
+            shade = f' {kind}" style="--share:{share:.0%}"' if count else '"'
+            cells.append(f'<td class="number{shade}>{count:,}</td>')
         row = f'<th scope="row">{escape(clipped(name, 30))}</th>{"".join(cells)}'
         lines.append(f"<tr>{row}</tr>")
     return Markup(
@@ -215,8 +217,8 @@ def _drawn(name: str, truth: np.ndarray, answer: np.ndarray) -> Markup:
     error = svg.histogram(
         answer - truth, f"{name}: errors of the predictions", x_label="predicted - true"
     )
-    return Markup(f'<div class="pair">{both}{error}</div>')
+    return pair(both, error)
 
 
 def _r2(value: float) -> str:
-    return "undefined" if value != value else f"{value:.3f}"
+    return "undefined" if value != value else f"{round(value, 3) + 0.0:.3f}"  # never -0.000

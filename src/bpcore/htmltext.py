@@ -99,6 +99,11 @@ def table(
     return Markup("\n".join(lines))
 
 
+def pair(first: object, second: object) -> Markup:
+    """Return two parts that stand side by side where there is room."""
+    return Markup(f'<div class="pair"><div>{escape(first)}</div><div>{escape(second)}</div></div>')
+
+
 def verdict(ok: bool, text: str) -> Markup:
     """Return a paragraph that says, by a sign too, whether all is well."""
     kind, sign = ("good", "✓") if ok else ("bad", "✗")

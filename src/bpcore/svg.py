@@ -158,28 +158,31 @@ def _curve(values: np.ndarray, x: Scale, y: Scale, k: int, width: float = 2) -> 
     dash = _DASHES[k % len(_DASHES)]
     return (
         f'<path d="{"".join(path)}" fill="none" stroke-width="{width:g}" stroke-linecap="round" '
-        f'stroke-linejoin="round"{f" stroke-dasharray={dash!r}" if dash else ""} '
+        f'stroke-linejoin="round"{_dashed(dash)} '
         f'style="stroke:{colour(k)}"/>'
     )
 
 
 def _legend(names: list[str], mark: int | None) -> list[str]:
     """Name the curves at the upper right, beside the axis' label."""
-    parts, right = [], _WIDTH - _RIGHT
     entries = [(name.replace("_", " "), k) for k, name in enumerate(names)]
     if mark is not None:
-        entries.append((f"best epoch {mark}", -1))
-    for text, k in reversed(entries):
-        parts.append(f'<text x="{right}" y="18" text-anchor="end">{escape(text)}</text>')
-        right -= 7.3 * len(text) + 32
+        entries.append((f"best epoch {mark:,}", -1))
+    wide = [46 + 7.2 * len(text) for text, _ in entries]  # an estimate that fits most fonts
+    across, parts = _WIDTH - _RIGHT + 12 - sum(wide), []
+    for (text, k), width in zip(entries, wide, strict=True):
         dash = "2 3" if k < 0 else _DASHES[k % len(_DASHES)]
-        stroke = "currentColor" if k < 0 else colour(k)
         parts.append(
-            f'<path d="M{right + 2:.1f} 13h24" fill="none" stroke-width="2" '
-            f'style="stroke:{stroke}"{f" stroke-dasharray={dash!r}" if dash else ""}/>'
+            f'<path d="M{across:.1f} 13h24" fill="none" stroke-width="2" '
+            f'style="stroke:{colour(k) if k >= 0 else "currentColor"}"{_dashed(dash)}/>'
+            f'<text x="{across + 30:.1f}" y="18">{escape(text)}</text>'
         )
-        right -= 10
+        across += width
     return parts
+
+
+def _dashed(dash: str) -> str:
+    return f' stroke-dasharray="{dash}"' if dash else ""
 
 
 def sparkline(lines: "dict[str, np.ndarray]", title: str) -> Markup:
