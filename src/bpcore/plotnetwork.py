@@ -84,8 +84,13 @@ def _draw_weights(ax: Any, weight: np.ndarray) -> None:
 
 def _draw_values(ax: Any, values: np.ndarray, label: str = "activation") -> None:
     flat = values.ravel()
-    flat = flat[spread(flat.size, _MOST_VALUES)]
-    ax.hist(flat, bins=50, weights=np.full(flat.size, 100 / flat.size), color=COLOURS[0])
+    flat = flat[spread(flat.size, _MOST_VALUES)].astype(np.float64)
+    finite = flat[np.isfinite(flat)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # all the same but for rounding
+        low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
+    share = np.full(finite.size, 100 / flat.size)
+    ax.hist(finite, bins=50, range=(low, high), weights=share, color=COLOURS[0])
     ax.set_xlabel(label)
     ax.set_ylabel("share, %")
 
