@@ -64,12 +64,17 @@ def number(value: float, digits: int = 4) -> str:
     if isinstance(value, int) or (1000 <= size < 1e9):
         return f"{value:,.0f}"
     if size and not 1e-3 <= size < 1e9:
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        if not exponent:  # an infinity
-            return mantissa
-        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(exponent)}"
+        return scientific(value, digits)
     return f"{value:.{max(digits, 3) if size >= 100 else digits}g}"
+
+
+def scientific(value: float, digits: int = 4) -> str:
+    """Return a figure with a power of ten, without zeros that tell nothing."""
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if not exponent:  # an infinity
+        return mantissa
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
 
 
 def percent(share: float, digits: int = 0) -> str:

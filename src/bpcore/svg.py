@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from bpcore.curves import is_wide, spread, thin
-from bpcore.htmltext import Markup, clipped, escape, number
+from bpcore.htmltext import Markup, clipped, escape, number, scientific
 
 _FALLBACKS = ("#1f83c4", "#d9691f", "#12956b", "#b86a9e")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _WIDTH, _HEIGHT = 480, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 34, 46
-_MOST_OF_CURVE, _MOST_DOTS = 400, 600
+_MOST_OF_CURVE, _MOST_DOTS, _MOST_LETTERS = 400, 600, 7
 
 
 def colour(k: int) -> str:
@@ -107,8 +107,10 @@ def frame(x: Scale, y: Scale, x_label: str, y_label: str) -> list[str]:
             f'<text x="{x.start - 7}" y="{y(t) + 5:.1f}" text-anchor="end">{tick_text(t)}</text>'
         )
     for t in x.ticks():
+        text = tick_text(t)
+        across = min(x(t), _WIDTH - 4.2 * len(text))  # the last one must not be cut off
         parts.append(
-            f'<text x="{x(t):.1f}" y="{y.start + 20}" text-anchor="middle">{tick_text(t)}</text>'
+            f'<text x="{across:.1f}" y="{y.start + 20}" text-anchor="middle">{text}</text>'
         )
     middle = (x.start + x.end) / 2
     parts.append(
@@ -119,8 +121,9 @@ def frame(x: Scale, y: Scale, x_label: str, y_label: str) -> list[str]:
 
 
 def tick_text(value: float) -> str:
-    """Return a tick's label."""
-    return number(value, 6) if value else "0"
+    """Return a tick's label, short enough for the margin."""
+    text = number(value, 6) if value else "0"
+    return text if len(text) <= _MOST_LETTERS else scientific(value, 3)
 
 
 def curves(
