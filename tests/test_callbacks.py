@@ -511,7 +511,7 @@ bpcore.mlp([1, 1]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=True)
 print(sys.modules["tqdm.notebook"].IProgress)
 """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "None\n", "tqdm did look for widgets"
     assert "100%" in done.stderr and "arning" not in done.stderr

@@ -1,8 +1,10 @@
 """What plots show, read back from matplotlib's objects."""
 
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -324,3 +326,14 @@ for draw in (history.plot, net.plot, net.health(X).plot, net.check_gradients(X, 
     lines = done.stdout.splitlines()
     assert len(lines) == 5
     assert all(line.endswith("needs matplotlib: pip install 'bpcore[plot]'") for line in lines)
+
+
+def test_the_examples_of_the_page_run(pyplot, tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs/plots.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert names["history"].best_epoch is not None
+    assert len(pyplot.get_fignums()) == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"history.png", "circle.html"}
