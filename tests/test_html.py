@@ -11,7 +11,7 @@ import bpcore
 from bpcore import svg
 from bpcore.htmltext import clipped, escape, number, shortened
 
-NASTY = "<script>x()</script> &'\x00\x1b[3m"
+NASTY = "<script>x</script>&'\x00\x1b"
 
 
 def page(thing):
@@ -83,7 +83,7 @@ def test_names_are_escaped():
     ]
     for thing in things:
         shown = page(thing)  # which refuses a script
-        assert "<script>x()</script> &'" in shown.text, thing
+        assert "<script>x</script>&'" in shown.text, thing
         assert not set(shown.text) & {"\x00", "\x1b"}
 
 
@@ -178,7 +178,7 @@ def test_numbers(value, text):
 
 def test_helpers():
     assert escape("a\x00b\tc") == "a\N{REPLACEMENT CHARACTER}b\tc"
-    assert clipped("x" * 80, 10) == "x" * 9 + "…"
+    assert clipped("x" * 80, 10) == "xxxxxx…xxx"
     assert shortened(range(10), 4) == ([0, 1, 2], 6, [9])
 
 

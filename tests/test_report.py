@@ -12,9 +12,11 @@ import pytest
 from pages import Page
 
 import bpcore
+from bpcore import svg
 from bpcore.cli import main
 from bpcore.htmlreport import report_html, save_report
 from bpcore.measures import ClassMeasures, quantity_measures
+from bpcore.pagestyle import PAGE_STYLE
 
 pandas = pytest.importorskip("pandas")
 metrics = pytest.importorskip("sklearn.metrics")
@@ -228,6 +230,34 @@ def test_measures_agree_with_scikit_learn():
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     assert np.isnan(quantity_measures(np.ones(3), np.zeros(3)).r2)
     assert quantity_measures(np.array([0, 1e200]), np.array([0, -1e200])).rmse < np.inf
+
+
+def luminance(colour):
+    """Return the relative luminance of "#rrggbb" or "#rgb" (WCAG 2.2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(first, second):
+    dark, bright = sorted(map(luminance, (first, second)))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1, 2], ids=["light", "dark", "paper"])
+def test_colours_stand_out(theme):
+    """Text by 4.5 to 1 and drawings by 3 to 1, as WCAG's level AA asks."""
+    themes = re.findall(r":root\{(.*?)\}", PAGE_STYLE, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+):(#\w+)", themes[theme].replace("\n", "")))
+    for name, colour in colours.items():
+        least = 4.5 if name in ("ink", "soft", "good", "bad") else 3.0
+        if name not in ("paper", "box", "line"):
+            assert contrast(colour, colours["paper"]) >= least, name
+            assert contrast(colour, colours["box"]) >= least, name
+    assert len(colours) == 13
+    for fallback in svg.FALLBACKS:
+        assert min(contrast(fallback, "#fff"), contrast(fallback, "#111")) >= 3
 
 
 # ---- in a browser ----------------------------------------------------------------------------

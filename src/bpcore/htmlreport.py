@@ -222,13 +222,19 @@ def _tiles(
     """Return (name, figure, note) of what matters most."""
     tiles = [result.tile]
     if history is not None and len(history):
-        seconds = f"{number(float(history['seconds'][-1]), 3)} s" if "seconds" in history else ""
-        tiles.append(("epochs", f"{len(history):,}", seconds))
+        tiles.append(("epochs", f"{len(history):,}", _duration(history)))
     tiles.append(("parameters", f"{net.parameters.size:,}", str(net.dtype)))
     proven = "proven" if gradients.ok else "wrong" if gradients.n_wrong else "not proven"
     tiles.append(("gradients", proven, f"{gradients.n_checked:,} checked"))
     tiles.append(("health", "good" if healthy else "see below", ""))
     return tiles
+
+
+def _duration(history: "History") -> str:
+    if "seconds" not in history:
+        return ""
+    seconds = float(history["seconds"][-1])
+    return f"{number(seconds, 3)} s" if seconds >= 1 else f"{number(1000 * seconds, 3)} ms"
 
 
 def _page(

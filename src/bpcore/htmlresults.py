@@ -53,7 +53,9 @@ def results_of(
     """Predict and measure; the arguments are those of `bpcore.htmlreport.report_html`."""
     task = task_of(net, y)
     answer, truth = predicted(net, task, net.predict(X)), wanted(task, y)
-    subject = Subject(target, f"{len(X):,} {rows} rows", truth, answer, wanted(task, train_y))
+    subject = Subject(
+        target, f"{len(X):,} {rows} row{'s' * (len(X) != 1)}", truth, answer, wanted(task, train_y)
+    )
     if task == "quantity":
         return _quantities(
             subject._replace(

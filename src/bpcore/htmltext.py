@@ -124,6 +124,14 @@ def shortened(rows: Sequence[Any], most: int) -> "tuple[list[Any], int, list[Any
 
 
 def clipped(text: object, most: int = 60) -> str:
-    """Return text of at most so many characters."""
+    """Return text of at most so many characters, without its middle where it is longer.
+
+    Examples
+    --------
+    >>> from bpcore.htmltext import clipped
+    >>> clipped("abcdefghijklmnop", 10)
+    'abcdef…nop'
+    """
     text = str(text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    tail = (most - 1) // 3
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"

@@ -41,7 +41,7 @@ pre{background:var(--box);border:1px solid var(--line);border-radius:.4rem;paddi
 overflow-x:auto;font:.88rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
 footer{margin-top:2rem;padding-top:.75rem;padding-bottom:1.5rem;color:var(--soft);font-size:.85rem}
 @media(max-width:32rem){main,footer{padding:0 .9rem}.bpcore table{font-size:.85rem}
-.bpcore th,.bpcore td{padding:.2em .4em}}
+.bpcore th,.bpcore td{padding:.2em .4em}.bpcore tbody th{white-space:normal}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--box:#fff;\
 --hit:#0072b2;--miss:#d55e00;--good:#0b6b43;--bad:#a33c00;\
 --bpcore-0:#0072b2;--bpcore-1:#c65102;--bpcore-2:#00795a;--bpcore-3:#9c4a80}

@@ -12,7 +12,7 @@ import numpy as np
 from bpcore.curves import is_wide, spread, thin
 from bpcore.htmltext import Markup, clipped, escape, number, scientific
 
-_FALLBACKS = ("#1f83c4", "#d9691f", "#12956b", "#b86a9e")
+FALLBACKS = ("#1f83c4", "#d9691f", "#12956b", "#b86a9e")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _WIDTH, _HEIGHT = 480, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 34, 46
@@ -21,8 +21,8 @@ _MOST_OF_CURVE, _MOST_DOTS, _MOST_LETTERS = 400, 600, 7
 
 def colour(k: int) -> str:
     """Return the k-th colour of curves."""
-    k %= len(_FALLBACKS)
-    return f"var(--bpcore-{k},{_FALLBACKS[k]})"
+    k %= len(FALLBACKS)
+    return f"var(--bpcore-{k},{FALLBACKS[k]})"
 
 
 def drawing(
@@ -231,7 +231,7 @@ def histogram(values: np.ndarray, title: str, *, x_label: str) -> Markup:
     n_bins = int(min(31, max(5, 2 * round(len(values) ** (1 / 3)) + 1)))
     counts, edges = np.histogram(values / peak, bins=n_bins, range=(-1, 1))
     x = Scale(-peak, peak, _LEFT, _WIDTH - _RIGHT)
-    y = Scale(0, float(counts.max()), _HEIGHT - _BOTTOM, _TOP)
+    y = Scale(0, max(5.0, float(counts.max())), _HEIGHT - _BOTTOM, _TOP)
     parts = frame(x, y, x_label, "rows")
     places = x(edges * peak)
     for k, count in enumerate(counts):
