@@ -108,7 +108,7 @@ def test_history_tells_first_last_and_lowest():
 def test_history_says_the_best_epoch():
     history = bpcore.History({"epoch": range(2), "loss": [1.0, 2.0]})
     history.best_epoch = 0
-    assert "2 epochs; best epoch 0" in page(history).text
+    assert "2 epochs; best epoch 0; loss:" in page(history).text
 
 
 @pytest.mark.parametrize(

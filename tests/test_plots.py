@@ -182,6 +182,29 @@ def test_entries_that_are_not_finite_are_named_though_they_cannot_be_drawn(ax):
     assert texts[-1] == "x[1], nan (not drawn)"
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-300, 1e-12, 1.0, 1e155])
+def test_derivatives_of_any_size_are_drawn(size, ax):
+    x = np.array([0.5, -1.0, 2.0])
+    report = bpcore.check_gradients(lambda x: size * float((x**2).sum()), 2 * size * x, x)
+    report.plot(ax)
+    for ticks in (ax.get_xticks(), ax.get_yticks()):
+        assert 1 <= len(ticks) <= 9 and 0.0 in ticks
+
+
+def test_a_scalar_has_no_index(ax):
+    bpcore.check_gradients(lambda x: float(x**2), np.array(-6.0), np.array(3.0)).plot(ax)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["x", "x, relative error 2.0e+00"]
+
+
+def test_directions_of_large_networks_are_drawn(ax):
+    net, X, y, _ = fitted(epochs=1)
+    report = net.check_gradients(X, y, parameters="projections")
+    report.plot(ax)
+    drawn = sum(len(line.get_ydata()) for line in ax.get_lines()[1:])
+    assert drawn == report.n_entries
+
+
 def test_arrays_have_colours_of_their_own(ax):
     net, X, y, _ = fitted(epochs=1)
     net.check_gradients(X, y).plot(ax)

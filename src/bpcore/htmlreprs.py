@@ -92,7 +92,8 @@ def history_html(history: "History") -> str:
     lines = recorded(history, LOSSES)
     title = f"{' and '.join(lines)} of {len(history):,} epochs".replace("_", " ")
     best = "" if history.best_epoch is None else f"; best epoch {history.best_epoch}"
-    named = escape(f"{len(history):,} epochs{best}")
+    key = " (solid) and ".join(lines) + " (dashed)" if len(lines) > 1 else "".join(lines)
+    named = escape(f"{len(history):,} epochs{best}; {key}:".replace("_", " "))
     return view(Markup(f"<p>{named}</p>"), svg.sparkline(lines, title), history_table(history))
 
 

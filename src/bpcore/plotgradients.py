@@ -15,6 +15,7 @@ _MARKERS = "osD^vPX*"
 _MOST_POINTS = 2000  # of an array; the wrong ones among them are drawn all the same
 _MOST_ARRAYS = 8  # that the legend names
 _MOST_NAMED = 5  # wrong entries
+_SMALLEST_THRESHOLD = 1e-200  # matplotlib's scale overflows at smaller ones
 _WRONG = ("wrong", "not finite")
 
 
@@ -23,8 +24,9 @@ def plot_gradients(report: "GradientReport", ax: Any = None) -> Any:
     ax = new_axes(ax, "report.plot()")
     arrays = list(report.arrays.values())
     threshold = _threshold(arrays)
-    for scale in (ax.set_xscale, ax.set_yscale):
-        scale("symlog", linthresh=threshold, linscale=1)
+    if threshold > _SMALLEST_THRESHOLD:
+        for scale in (ax.set_xscale, ax.set_yscale):
+            scale("symlog", linthresh=threshold, linscale=1)
     ends = _ends(arrays)
     ax.plot(ends, ends, color="0.5", linewidth=1, zorder=0)
     for i, array in enumerate(arrays):  # on top those with few entries, which others would hide
@@ -90,24 +92,23 @@ def _name_wrong(ax: Any, arrays: "list[ArrayCheck]") -> None:
     for number, (error, array, k) in enumerate(worst[:_MOST_NAMED], 1):
         index = array.index[k]
         place = ", ".join(map(str, index)) if isinstance(index, tuple) else index
+        name = f"{array.name}[{place}]" if place else array.name
         x, y = array.numeric[k], array.analytic[k]
         if np.isfinite([x, y]).all():
             ax.annotate(
                 str(number), (x, y), (6, 4 + 7 * (number % 2)), textcoords="offset points",
                 fontweight="bold", zorder=5,
             )  # fmt: skip
-            label = f"{array.name}[{place}], relative error {error:.1e}"
+            label = f"{name}, relative error {error:.1e}"
         else:
-            label = f"{array.name}[{place}], {y} (not drawn)"
+            label = f"{name}, {y} (not drawn)"
         ax.plot([], [], linestyle="none", marker=f"${number}$", color="black", label=label)
 
 
 def _ticks(threshold: float, largest: float) -> list[float]:
     """Return a few powers of ten of either sign, and 0, such that their labels stay apart."""
-    first, last = (
-        int(np.floor(np.log10(threshold))) + 1,
-        int(np.ceil(np.log10(max(largest, 1e-300)))),
-    )
+    first = int(np.floor(np.log10(threshold))) + 1
+    last = min(308, int(np.ceil(np.log10(max(largest, 1e-300)))))
     step = max(1, -(-(last - first) // 3))
     powers = [10.0**e for e in range(first, last + 1, step)]
     return [*(-power for power in reversed(powers)), 0.0, *powers]
