@@ -177,7 +177,8 @@ def test_numbers(value, text):
 
 
 def test_helpers():
-    assert escape("a\x00b\tc") == "a\N{REPLACEMENT CHARACTER}b\tc"
+    assert escape("a\x00\ud800b\tc") == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b\tc"
+    assert escape("پ\u200cی 5\xa0×\xa03 🙂") == "پ\u200cی 5\xa0×\xa03 🙂"
     assert clipped("x" * 80, 10) == "xxxxxx…xxx"
     assert shortened(range(10), 4) == ([0, 1, 2], 6, [9])
 

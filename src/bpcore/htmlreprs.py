@@ -90,11 +90,15 @@ def history_html(history: "History") -> str:
     if not len(history):
         return view(Markup("<p>History of 0 epochs</p>"))
     lines = recorded(history, LOSSES)
-    title = f"{' and '.join(lines)} of {len(history):,} epochs".replace("_", " ")
+    title = f"{' and '.join(lines)} of {_epochs(history)}".replace("_", " ")
     best = "" if history.best_epoch is None else f"; best epoch {history.best_epoch}"
     key = " (solid) and ".join(lines) + " (dashed)" if len(lines) > 1 else "".join(lines)
-    named = escape(f"{len(history):,} epochs{best}; {key}:".replace("_", " "))
+    named = escape(f"{_epochs(history)}{best}; {key}:".replace("_", " "))
     return view(Markup(f"<p>{named}</p>"), svg.sparkline(lines, title), history_table(history))
+
+
+def _epochs(history: "History") -> str:
+    return f"{len(history):,} epoch{'s' * (len(history) != 1)}"
 
 
 def history_table(history: "History") -> Markup:

@@ -4,6 +4,7 @@ Whatever comes from outside goes through `escape`. There are no scripts and no l
 """
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,11 +19,14 @@ border-bottom:1px solid rgba(128,128,128,.35);vertical-align:top}
 .bpcore td.number,.bpcore tbody th{white-space:nowrap}
 .bpcore .wide{overflow-x:auto}
 .bpcore caption{text-align:left;caption-side:top;padding:.2em 0;font-weight:600}
-.bpcore .quiet{opacity:.75}
 .bpcore svg{max-width:100%;height:auto;font-family:system-ui,sans-serif}
 .bpcore svg text{fill:currentColor}
 .bpcore .good,.bpcore .bad{font-weight:600}
 """
+
+
+# control characters, halves of pairs, and what is no character
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class Markup(str):
@@ -42,10 +46,7 @@ def escape(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    text = "".join(
-        c if c.isprintable() or c in "\n\t" else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
-        for c in str(value)
-    )
+    text = _UNFIT.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return Markup(html.escape(text))
 
 
