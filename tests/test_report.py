@@ -211,7 +211,7 @@ def test_measures_agree_with_scikit_learn():
     rng = np.random.default_rng(2)
     truth, answer = rng.integers(0, 4, 200), rng.integers(0, 5, 200)
     found = ClassMeasures(truth, answer, 5)
-    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(truth, answer))
+    np.testing.assert_array_equal(found.confusion(), metrics.confusion_matrix(truth, answer))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         truth, answer, zero_division=np.nan
     )

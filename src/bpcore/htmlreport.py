@@ -149,19 +149,15 @@ def report_html(
     health = net.health(train_X[chosen], train_y[chosen])
     sections = [
         Section("Result", result.parts),
-        *(
-            [Section("Training", _training(history))]
-            if history is not None and len(history)
-            else []
-        ),
+        Section("Training", _training(history)),
         Section("Network", [pair(network_picture(net), layers_table(net)), network_line(net)]),
         Section("Gradients", [_GRADIENTS, *gradient_parts(gradients)]),
         Section("Health", health_parts(health)),
-        *([Section("Data and settings", _settings(facts, settings))] if facts or settings else []),
-        *([Section("Use it", _usage(usage))] if usage else []),
+        Section("Data and settings", _settings(facts, settings)),
+        Section("Use it", _usage(usage)),
     ]
     tiles = _tiles(net, result, history, gradients, health.ok)
-    return _page(title, result.summary, tiles, sections)
+    return _page(title, result.summary, tiles, [section for section in sections if section.parts])
 
 
 class Section(NamedTuple):
@@ -185,7 +181,9 @@ def _check(net: "Network", X: np.ndarray, y: np.ndarray) -> "GradientReport":
     )
 
 
-def _training(history: "History") -> list[Markup]:
+def _training(history: "History | None") -> list[Markup]:
+    if history is None or not len(history):
+        return []
     lines = recorded(history, LOSSES)
     last = ", ".join(f"{name} {number(float(v[-1]))}" for name, v in lines.items())
     title = f"losses of {len(history):,} epochs; at last {last}".replace("_", " ")
@@ -202,13 +200,13 @@ def _settings(
     ]
 
 
-def _usage(usage: Mapping[str, str]) -> list[Markup]:
+def _usage(usage: Mapping[str, str] | None) -> list[Markup]:
     return [
         Markup(
             f"<h3>{escape(name)}</h3>"
             f'<pre tabindex="0" aria-label="{escape(name)}"><code>{escape(code)}</code></pre>'
         )
-        for name, code in usage.items()
+        for name, code in (usage or {}).items()
     ]
 
 

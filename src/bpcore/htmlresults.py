@@ -103,7 +103,7 @@ def _confusion(measures: ClassMeasures, names: list[str]) -> Markup:
     """Return the matrix as a table; the darker, the larger the share of the row's class."""
     head = "".join(f'<th scope="col" class="number">{escape(clipped(n, 16))}</th>' for n in names)
     lines = []
-    for k, (name, counts) in enumerate(zip(names, measures.confusion, strict=True)):
+    for k, (name, counts) in enumerate(zip(names, measures.confusion(), strict=True)):
         cells = []
         for j, count in enumerate(counts.tolist()):
             share = count / max(1, int(measures.support[k]))
@@ -123,14 +123,9 @@ def _confusion(measures: ClassMeasures, names: list[str]) -> Markup:
 
 def _confusions(measures: ClassMeasures, names: list[str]) -> Markup:
     """Return the commonest confusions, where there are too many classes for a matrix."""
-    wrong = measures.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_LISTED]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
     rows = [
-        (clipped(names[i], 30), clipped(names[j], 30), f"{wrong[i, j]:,}")
-        for i, j in pairs
-        if wrong[i, j]
+        (clipped(names[i], 30), clipped(names[j], 30), f"{count:,}")
+        for i, j, count in measures.confusions(_MOST_LISTED)
     ]
     return table(("class", "predicted", "rows"), rows, (2,), "The commonest confusions")
 

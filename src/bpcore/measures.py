@@ -15,8 +15,6 @@ class ClassMeasures:
 
     Attributes
     ----------
-    confusion : ndarray of shape (n_classes, n_classes)
-        Rows counted by their class, and by the class predicted for them.
     accuracy : float
     support : ndarray of shape (n_classes,)
         How many rows are of each class.
@@ -28,20 +26,32 @@ class ClassMeasures:
     >>> import numpy as np
     >>> from bpcore.measures import ClassMeasures
     >>> found = ClassMeasures(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
-    >>> found.accuracy, found.precision.tolist(), found.confusion.tolist()
+    >>> found.accuracy, found.precision.tolist(), found.confusion().tolist()
     (0.75, [1.0, 0.5], [[2, 1], [0, 1]])
     """
 
     def __init__(self, truth: np.ndarray, answer: np.ndarray, n_classes: int) -> None:
-        pairs = np.bincount(truth * n_classes + answer, minlength=n_classes**2)
-        self.confusion = pairs.reshape(n_classes, n_classes)
-        right = self.confusion.diagonal()
-        self.support, found = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        self._truth, self._answer, self._n_classes = truth, answer, n_classes
+        right = np.bincount(truth[truth == answer], minlength=n_classes)
+        self.support = np.bincount(truth, minlength=n_classes)
+        found = np.bincount(answer, minlength=n_classes)
         self.accuracy = float(right.sum() / len(truth))
         with np.errstate(invalid="ignore"):
             self.precision, self.recall = right / found, right / self.support
             # the harmonic mean of both, by counts
             self.f1 = 2 * right / (found + self.support)
+
+    def confusion(self) -> np.ndarray:
+        """Count rows by their class, and by the class predicted: shape (n_classes, n_classes)."""
+        n = self._n_classes
+        return np.bincount(self._truth * n + self._answer, minlength=n * n).reshape(n, n)
+
+    def confusions(self, most: int) -> list[tuple[int, int, int]]:
+        """Return class, class predicted for it, and rows, of the commonest confusions."""
+        n, wrong = self._n_classes, self._truth != self._answer
+        pairs, counts = np.unique(self._truth[wrong] * n + self._answer[wrong], return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:most]
+        return [(int(pairs[k]) // n, int(pairs[k]) % n, int(counts[k])) for k in order]
 
 
 class QuantityMeasures(NamedTuple):
