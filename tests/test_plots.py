@@ -330,6 +330,18 @@ def test_class_names_are_counted():
         net.plot_decision_boundary(np.eye(2), [0, 1], class_names=["a", "b"])
 
 
+def test_dollars_in_names_are_no_formulas(ax, pyplot):
+    """Drawing would fail, or show something else."""
+    nasty = "$^{5$ to $\\frac$"
+    net = bpcore.Network([(nasty, bpcore.Dense(2, 2)), bpcore.Softmax()], loss="cross_entropy")
+    X, y = np.eye(2), [0, 1]
+    net.plot_decision_boundary(X, y, ax=ax, class_names=[nasty, "other"])
+    assert ax.get_legend().get_texts()[0].get_text() == nasty
+    net.plot(X)[0].figure.canvas.draw()
+    net.check_gradients(X, y).plot().figure.canvas.draw()
+    pyplot.close("all")
+
+
 def test_without_matplotlib_the_extra_is_named():
     code = """
 import sys

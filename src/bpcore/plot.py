@@ -35,6 +35,12 @@ def new_figure(figure: Any, what: str, size: tuple[float, float]) -> Any:
     return _import("pyplot", what).figure(figsize=size, layout="constrained")
 
 
+def add_legend(ax: Any, **keywords: Any) -> None:
+    """Add a legend in which names stand as they are: a $ begins no formula."""
+    for text in ax.legend(**keywords).get_texts():
+        text.set_parse_math(False)
+
+
 def _import(name: str, what: str) -> Any:
     from importlib import import_module
 
@@ -88,7 +94,7 @@ def plot_history(
     if learning_rate:
         handles += _plot_rates(ax, epochs, rates)
     if len(handles) > 1:
-        ax.legend(handles=handles)
+        add_legend(ax, handles=handles)
     return ax
 
 

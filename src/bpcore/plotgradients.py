@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bpcore.curves import COLOURS, spread
-from bpcore.plot import new_axes
+from bpcore.plot import add_legend, new_axes
 
 if TYPE_CHECKING:
     from bpcore.gradreport import ArrayCheck, GradientReport
@@ -40,7 +40,7 @@ def plot_gradients(report: "GradientReport", ax: Any = None) -> Any:
     ax.grid(alpha=0.25)
     ax.set_title(_title(report), fontsize="medium")
     if arrays:
-        ax.legend(fontsize="small", framealpha=0.9)
+        add_legend(ax, fontsize="small", framealpha=0.9)
     return ax
 
 

@@ -12,7 +12,7 @@ from bpcore.errors import ShapeError
 from bpcore.healthfigures import values_of
 from bpcore.layers import Dense, Dropout
 from bpcore.outputs import predicted, task_of, wanted
-from bpcore.plot import new_axes, new_figure
+from bpcore.plot import add_legend, new_axes, new_figure
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -45,7 +45,7 @@ def plot_network(net: "Network", X: "ArrayLike | None" = None, *, figure: Any = 
     for i, row in enumerate(rows):
         for j, (title, draw, array) in enumerate(row):
             ax = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-            ax.set_title(title, fontsize="medium")
+            ax.set_title(title, fontsize="medium", parse_math=False)
             draw(ax, array)
             axes.append(ax)
     return np.array(axes, dtype=object)
@@ -176,7 +176,7 @@ def _draw_classes(ax: Any, X: np.ndarray, labels: np.ndarray, names: list[str]) 
             color=COLOURS[label % len(COLOURS)], label=name,
         )  # fmt: skip
     if len(names) <= 12:
-        ax.legend(framealpha=0.9)
+        add_legend(ax, framealpha=0.9)
 
 
 def _draw_surface(
