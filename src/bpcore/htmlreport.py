@@ -194,7 +194,7 @@ def _settings(
     facts: Mapping[str, object] | None, settings: Mapping[str, object] | None
 ) -> list[Markup]:
     return [
-        table((head, ""), list(found.items()))
+        table((head, "value"), list(found.items()))
         for head, found in (("data", facts), ("settings", settings))
         if found
     ]
