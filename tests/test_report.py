@@ -126,7 +126,11 @@ def test_what_it_says_to_run_does_run(tables, train, monkeypatch, capsys):
 
 def test_a_report_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for path, message in (("none/r.html", "there is no folder 'none'"), (".", "is a folder")):
+    for path, message in (
+        ("", "expected a file, found ''"),
+        ("none/r.html", "there is no folder 'none'"),
+        (".", "a file, found '.'"),
+    ):
         with pytest.raises(SystemExit) as stop:
             main(["train", "--report", path])
         assert stop.value.code == 2 and message in capsys.readouterr().err

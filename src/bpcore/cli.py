@@ -375,8 +375,8 @@ def _names(text: str) -> list[str]:
 def _file_to_write(text: str) -> str:
     """Refuse before training what could not be written after it."""
     folder = os.path.dirname(text) or "."
-    if os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is a folder, expected a file")
+    if not text or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"expected a file, found {text!r}")
     if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"there is no folder {folder!r}")
     return text
