@@ -1,6 +1,7 @@
 """What watches a fit: callbacks, early stopping, gradient norms, printing and progress."""
 
 import copy
+import subprocess
 import sys
 
 import numpy as np
@@ -468,3 +469,49 @@ def test_progress_without_tqdm(net, data, monkeypatch):
     with pytest.raises(ImportError, match=r"progress=True needs tqdm: pip install 'bpcore\[cli\]'"):
         net.fit(*data, progress=True)
     np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_progress_shows_losses_and_counts(net, data, capsys):
+    history = net.fit(*data, epochs=4, batch_size=7, progress=True, validation_data=data)
+    last = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    loss, validation = history["loss"][-1], history["validation_loss"][-1]
+    assert f"loss={loss:.4g}, validation_loss={validation:.4g}]" in last
+    assert "24.0/24.0" in last
+
+
+def test_lines_stand_above_the_bar(net, data, capsys):
+    history = net.fit(*data, epochs=3, progress=True, verbose=1, callbacks=[lambda *_: None])
+    captured = capsys.readouterr()
+    lines = [f"epoch {i + 1}/3  loss {history['loss'][i]:.6g}" for i in range(3)]
+    assert captured.out.splitlines() == lines
+    # before each line the bar is wiped away, and nothing but the last bar ends its line
+    assert captured.err.count("\n") == 1 and captured.err.endswith("\n")
+    assert "epoch 1/3" not in captured.err
+
+
+def test_progress_is_full_after_early_stopping(net, data, capsys):
+    history = net.fit(
+        *data, epochs=500, progress=True, early_stopping=bpcore.EarlyStopping(min_delta=1e9)
+    )
+    assert len(history) < 500
+    last = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "100%" in last
+
+
+def test_notebooks_without_widgets_get_a_bar_of_text_silently():
+    """A kernel's IPython without ipywidgets: tqdm would warn."""
+    code = """
+import sys, types
+kernel = types.SimpleNamespace(config={"IPKernelApp": {}})
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: kernel)
+sys.modules["ipykernel.zmqshell"] = types.SimpleNamespace()
+sys.modules["ipywidgets"] = None
+import bpcore
+bpcore.mlp([1, 1]).fit([[0.0], [1.0]], [0.0, 1.0], epochs=3, progress=True)
+print(sys.modules["tqdm.notebook"].IProgress)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n", "tqdm did look for widgets"
+    assert "100%" in done.stderr and "arning" not in done.stderr

@@ -36,12 +36,15 @@ GROUPS = [
     {"least_squares"},
     {"architecture", "generators", "passes", "copies", "network", "training", "fitrun", "progress"}
     | {"history", "raterange", "callbacks", "csvlogger", "metrics", "classweights"}
+    | {"curves", "pictures"}
     | {"unfinished", "health", "healthfigures", "healthreport", "watch"},
     {"truepass", "suspects", "factors", "wrongslopes", "wrongerrors", "wrongways", "matching"}
     | {"wrongforwards", "scaling"}
     | {"blame", "givengradients", "explanation", "diagnose"}
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
-    | {"checkpoint", "tensorfile", "files", "weights", "plot"}
+    | {"checkpoint", "tensorfile", "files", "weights"}
+    | {"plot", "plotgradients", "plotnetwork", "outputs", "measures"}
+    | {"htmltext", "svg", "htmlreprs", "htmlresults", "pagestyle", "htmlreport"}
     | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"}
     | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
     | {"fixedpoint", "fixedtable"}
@@ -49,17 +52,22 @@ GROUPS = [
     | {"classifier", "regressor", "sklearn"},
     {"tables", "csvfiles", "arrayfiles", "tablefiles", "encoding", "cli", "__main__"}
     | {f"commands.{name}" for name in ("report", "options", "inputs", "scores", "proof")}
-    | {f"commands.{name}" for name in ("batches", "train_options", "train", "predict", "check")}
-    | {f"commands.{name}" for name in ("explain", "export", "info", "bench")},
+    | {f"commands.{name}" for name in ("batches", "train_options", "train_report", "train")}
+    | {f"commands.{name}" for name in ("predict", "check", "explain", "export", "info", "bench")},
 ]
 RANKS = {module: rank for rank, group in enumerate(GROUPS) for module in group}
 # Methods that are there for convenience, and import when they are called.
 UPWARDS = {
     ("copies", "weights"),
     ("customloss", "gradcheck"),
+    ("healthreport", "htmlreprs"),
+    ("healthreport", "plotgradients"),
+    ("history", "htmlreprs"),
     ("history", "plot"),
     ("network", "checkpoint"),
     ("network", "gradcheck"),
+    ("pictures", "htmlreprs"),
+    ("pictures", "plotnetwork"),
     ("raterange", "plot"),
 }
 # Where each dependency that is slow, or not always installed, is imported: inside functions only.
@@ -276,4 +284,5 @@ def test_import_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     heavy = {"scipy", "sklearn", "torch", "rich", "numpy.random", "numpy.ma", "argparse", "json"}
+    heavy |= {"html", "bpcore.htmlreprs", "bpcore.plot"}
     assert not loaded & (heavy | set(LAZY) | set(NEEDED))

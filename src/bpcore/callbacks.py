@@ -125,6 +125,7 @@ class EarlyStopping:
         """Go back to the best weights."""
         if self.restore_best and self._parameters is not None:
             net.parameters[...] = self._parameters
+            history.best_epoch = self.best_epoch
         self._parameters = self._before = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -162,12 +162,18 @@ class Explanation:
         codes = ", ".join(mistake.code for mistake in self.mistakes) or "no mistake named"
         return f"<Explanation ok={self.ok}: {'all right' if self.ok else codes}>"
 
+    def _repr_html_(self) -> str:
+        from bpcore.htmlreprs import explanation_html
+
+        return explanation_html(self)
+
     def __str__(self) -> str:
         if self.ok:
             return "\n".join(["All gradients are right.", *self._table()])
-        return "\n".join([*self._story(), "", *self._table()])
+        return "\n".join([*self.story(), "", *self._table()])
 
-    def _story(self) -> list[str]:
+    def story(self) -> list[str]:
+        """Return the lines that tell of mistakes, and of what nothing explains."""
         lines = []
         if self.mistakes:
             n = len(self.mistakes)

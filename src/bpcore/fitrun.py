@@ -120,10 +120,13 @@ class Run:
                     stopped = self.end_epoch(watchers)
                 last = self.fit.epoch if stopped else epochs
                 if print_every:
-                    printed = self.print_lines(printed, last, print_every)
+                    printed = self.print_lines(printed, last, print_every, bar)
+                epoch = self.fit.epoch
                 bar.show(
-                    self.fit.epoch * self.n_batches + self.fit.batch, self.losses[: self.fit.epoch]
+                    epoch * self.n_batches + self.fit.batch, self.logs(epoch - 1) if epoch else {}
                 )
+            if self.ended:
+                bar.stop()
         finally:
             net.history = self.history(self.fit.epoch)
         self.finished = self.ended or self.fit.epoch == epochs
@@ -340,7 +343,7 @@ class Run:
         columns = (self.rates, self.losses, self.seconds, self.validation_losses, self.extra)
         return history_of(epochs, *columns)
 
-    def print_lines(self, printed: int, last: int, every: int) -> int:
+    def print_lines(self, printed: int, last: int, every: int, bar: Progress) -> int:
         """Print the lines that are due; return the epochs looked at."""
         for epoch in range(printed, self.fit.epoch):
             if (epoch + 1) % every == 0 or epoch + 1 == last:
@@ -351,7 +354,7 @@ class Run:
                     for name in ("loss", "validation_loss", *metrics)
                     if name in logs
                 )
-                print(f"epoch {epoch + 1}/{self.rates.size}  {figures}")
+                bar.print(f"epoch {epoch + 1}/{self.rates.size}  {figures}")
         return self.fit.epoch
 
 

@@ -248,6 +248,35 @@ class GradientReport:
                 rows[name] += list(getattr(array, name))
         return to_frame(rows)
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw analytic against numeric derivatives with matplotlib: right ones lie on the line.
+
+        The scales are logarithmic but around 0, each array has a colour, and the worst of the
+        wrong entries are ringed and named. What could not be judged is hollow.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new pyplot figure without it.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from bpcore.plotgradients import plot_gradients
+
+        return plot_gradients(self, ax)
+
+    def _repr_html_(self) -> str:
+        from bpcore.htmlreprs import gradients_html
+
+        return gradients_html(self)
+
     def __repr__(self) -> str:
         return (
             f"<GradientReport ok={self.ok}: {self.n_checked} checked, {self.n_wrong} wrong, "

@@ -1,6 +1,6 @@
 """What is told of a network's health: figures of its inputs and layers, and what is wrong."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -153,6 +153,32 @@ class HealthReport:
                 for column, name in zip(_COLUMNS, LayerHealth._fields, strict=True)
             }
         )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw each layer's share of dead units and of saturated outputs with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new pyplot figure without it.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from bpcore.plotgradients import plot_health
+
+        return plot_health(self, ax)
+
+    def _repr_html_(self) -> str:
+        from bpcore.htmlreprs import health_html
+
+        return health_html(self)
 
     def __repr__(self) -> str:
         kinds = ", ".join(finding.category.__name__ for finding in self.findings)

@@ -20,6 +20,11 @@ class History(Mapping[str, list[Any]]):
     added. ``len(history)`` is the number of epochs; `keys`, `items` and ``in`` are those of the
     lists.
 
+    Attributes
+    ----------
+    best_epoch : int or None
+        The epoch, from 0, whose weights early stopping gave back to the network; None if none were.
+
     Examples
     --------
     >>> import bpcore
@@ -33,6 +38,7 @@ class History(Mapping[str, list[Any]]):
 
     def __init__(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         self._columns = dict(columns)
+        self.best_epoch: int | None = None
 
     def __getitem__(self, name: str) -> list[Any]:
         values = self._columns[name]
@@ -70,13 +76,27 @@ class History(Mapping[str, list[Any]]):
         """
         return to_frame(dict(self))
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the losses by epoch with matplotlib.
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        names: "Sequence[str] | None" = None,
+        learning_rate: bool | None = None,
+    ) -> Any:
+        """Draw figures by epoch with matplotlib.
+
+        The scale is logarithmic where positive figures span more than a factor of ten. The best
+        epoch is marked where early stopping went back to it. Nothing is shown or saved.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure without it.
+            Where to draw; a new pyplot figure without it.
+        names : sequence of str, optional
+            The columns to draw; the losses without it.
+        learning_rate : bool, optional
+            Whether to draw the learning rate too, on a scale at the right; by default if it
+            changes.
 
         Returns
         -------
@@ -84,9 +104,16 @@ class History(Mapping[str, list[Any]]):
 
         Raises
         ------
+        ValueError
+            A name that is not recorded.
         ImportError
             matplotlib is not installed.
         """
         from bpcore.plot import plot_history
 
-        return plot_history(self, ax)
+        return plot_history(self, ax, names=names, learning_rate=learning_rate)
+
+    def _repr_html_(self) -> str:
+        from bpcore.htmlreprs import history_html
+
+        return history_html(self)

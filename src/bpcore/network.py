@@ -15,6 +15,7 @@ from bpcore.errors import ShapeError
 from bpcore.layers import Dense, Identity, Layer, activation
 from bpcore.optimizers import Optimizer
 from bpcore.passes import Exclusive, Passes
+from bpcore.pictures import Pictures
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bpcore.unfinished import Unfinished
 
 
-class Network(Passes, Copies):
+class Network(Passes, Copies, Pictures):
     """A feed-forward network: layers in a row, a loss, and their parameters in one flat array.
 
     Parameters

@@ -1,90 +1,142 @@
-"""Plots of losses, by epoch and by learning rate.
+"""Plots of a fit. Only this module imports matplotlib, and only when it draws.
 
-Only this module imports matplotlib, and only when it draws.
+What draws something else (`bpcore.plotgradients`, `bpcore.plotnetwork`) gets its axes here. Where
+axes are given, nothing is done but drawing on them; nothing is ever shown or saved by itself.
 """
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bpcore.curves import COLOURS, LOSSES, is_wide, recorded, thin
+
 if TYPE_CHECKING:
-    from .history import History
-    from .raterange import LearningRateRange
+    from bpcore.history import History
+    from bpcore.raterange import LearningRateRange
 
 __all__ = ["plot_history", "plot_learning_rate_range", "save_loss_plot"]
 
-CURVES = ("loss", "validation_loss")
+_MOST_POINTS = 4000  # of a curve
+_STYLES = ("-", "--", "-.", ":")  # so that print without colour tells curves apart
 
 
-def plot_history(history: "History", ax: Any = None) -> Any:
-    """Draw the loss of each epoch, and the validation loss where there is one.
+def new_axes(ax: Any, what: str) -> Any:
+    """Return `ax`, or the axes of a new pyplot figure; `what` was asked for."""
+    if ax is not None:
+        return ax
+    return _import("pyplot", what).subplots(layout="constrained")[1]
 
-    Parameters
-    ----------
-    history : History
-        What `Network.fit` returned.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; a new pyplot figure if not given.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes drawn on, with a logarithmic scale where the loss spans more than a factor of ten.
-    """
-    if ax is None:
-        from matplotlib import pyplot
+def new_figure(figure: Any, what: str, size: tuple[float, float]) -> Any:
+    """Return `figure`, or a new one of pyplot's with `size` in inches."""
+    if figure is not None:
+        return figure
+    return _import("pyplot", what).figure(figsize=size, layout="constrained")
 
-        _, ax = pyplot.subplots()
+
+def add_legend(ax: Any, **keywords: Any) -> None:
+    """Add a legend in which names stand as they are: a $ begins no formula."""
+    for text in ax.legend(**keywords).get_texts():
+        text.set_parse_math(False)
+
+
+def _import(name: str, what: str) -> Any:
+    from importlib import import_module
+
+    try:
+        import matplotlib  # noqa: F401 (says what is missing, whatever `name` is)
+
+        return import_module(f"matplotlib.{name}")
+    except ImportError as error:
+        raise ImportError(f"{what} needs matplotlib: pip install 'bpcore[plot]'") from error
+
+
+def plot_history(
+    history: "History",
+    ax: Any = None,
+    *,
+    names: Sequence[str] | None = None,
+    learning_rate: bool | None = None,
+) -> Any:
+    """Draw figures of each epoch; see `bpcore.History.plot`."""
+    names = [name for name in LOSSES if name in history] if names is None else _checked(names)
+    for name in names:
+        if name not in history:
+            raise ValueError(f"names: {name!r} is not recorded; there are {', '.join(history)}")
+    ax = new_axes(ax, "history.plot()")
+    curves = recorded(history, names)
     epochs = np.asarray(history["epoch"])
-    drawn = []
-    for name in CURVES:
-        try:
-            values = np.asarray(history[name], dtype=np.float64)
-        except KeyError:
-            continue
+    for i, (name, values) in enumerate(curves.items()):
+        kept = thin(values, _MOST_POINTS)
         ax.plot(
-            epochs, values, label=name.replace("_", " "), marker="o" if len(values) == 1 else None
+            epochs[kept],
+            values[kept],
+            label=name.replace("_", " "),
+            color=COLOURS[i % len(COLOURS)],
+            linestyle=_STYLES[i % len(_STYLES)],
+            marker="o" if len(values) == 1 else None,
         )
-        drawn.append(values[np.isfinite(values)])
-    values = np.concatenate(drawn)
-    if len(values) and values.min() > 0 and values.max() > 10 * values.min():
+    if is_wide(curves):
         ax.set_yscale("log")
     ax.set_xlabel("epoch")
-    ax.set_ylabel("loss")
-    if len(drawn) > 1:
-        ax.legend()
+    ax.set_ylabel(_label(names))
+    ax.grid(alpha=0.25)
+    if history.best_epoch is not None:
+        ax.axvline(
+            history.best_epoch, color="0.35", linewidth=1, linestyle=(0, (1, 2)),
+            label=f"best epoch {history.best_epoch}",
+        )  # fmt: skip
+    handles = ax.get_legend_handles_labels()[0]
+    rates = recorded(history, ("learning_rate",)).get("learning_rate", np.empty(0))
+    if learning_rate is None:
+        learning_rate = len(rates) > 0 and rates.min() < rates.max()
+    if learning_rate:
+        handles += _plot_rates(ax, epochs, rates)
+    if len(handles) > 1:
+        add_legend(ax, handles=handles)
     return ax
 
 
+def _checked(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _label(names: list[str]) -> str:
+    """Say what the curves have in common."""
+    if all(name.endswith("loss") for name in names):
+        return "loss"
+    return names[0].replace("_", " ") if len(names) == 1 else "value"
+
+
+def _plot_rates(ax: Any, epochs: np.ndarray, rates: np.ndarray) -> Any:
+    """Draw the learning rate faintly, on a scale of its own at the right."""
+    right = ax.twinx()
+    kept = thin(rates, _MOST_POINTS)
+    drawn = right.plot(
+        epochs[kept], rates[kept], color="0.45", linewidth=1, linestyle="-.", label="learning rate"
+    )
+    right.set_ylabel("learning rate", color="0.35")
+    right.tick_params(colors="0.35")
+    right.set_ylim(bottom=0)
+    return drawn
+
+
 def plot_learning_rate_range(found: "LearningRateRange", ax: Any = None) -> Any:
-    """Draw the losses of a learning-rate range test, and the rate that it suggests.
-
-    Parameters
-    ----------
-    found : LearningRateRange
-        What `bpcore.learning_rate_range` returned.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; a new pyplot figure if not given.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        With a logarithmic scale of rates.
-    """
-    if ax is None:
-        from matplotlib import pyplot
-
-        _, ax = pyplot.subplots()
-    ax.plot(found.learning_rates, found.losses, ".", alpha=0.4, label="loss")
-    ax.plot(found.learning_rates, found.smoothed_losses, label="smoothed")
+    """Draw the losses of a learning-rate range test; see `bpcore.LearningRateRange.plot`."""
+    ax = new_axes(ax, "plot()")
+    ax.plot(found.learning_rates, found.losses, ".", alpha=0.4, color=COLOURS[0], label="loss")
+    ax.plot(found.learning_rates, found.smoothed_losses, color=COLOURS[1], label="smoothed")
     if np.isfinite(found.suggestion):
-        ax.axvline(found.suggestion, ls="--", label=f"suggestion {found.suggestion:.2g}")
+        label = f"suggestion {found.suggestion:.2g}"
+        ax.axvline(found.suggestion, linestyle="--", color="0.35", label=label)
     ax.set_xscale("log")
     ax.set_ylim(top=max(found.losses[0], found.smoothed_losses[0]) * 1.5)
     ax.set_xlabel("learning rate")
     ax.set_ylabel("loss")
-    ax.legend()
+    ax.grid(alpha=0.25)
+    add_legend(ax)
     return ax
 
 
@@ -105,11 +157,9 @@ def save_loss_plot(history: "History", path: str | os.PathLike[str], title: str 
     ImportError
         Where matplotlib is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    ax = plot_history(history, figure.subplots())
+    canvas = _import("backends.backend_agg", "a plot").FigureCanvasAgg
+    figure = _import("figure", "a plot").Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    canvas(figure)
+    ax = plot_history(history, figure.subplots(), learning_rate=False)
     ax.set_title(title)
     figure.savefig(path, format="png")

@@ -1,19 +1,27 @@
 """The progress bar of a fit."""
 
-import numpy as np
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from bpcore.checks import boolean
+from bpcore.curves import LOSSES
 
 
 class Progress:
-    """A tqdm bar, or nothing."""
+    """A tqdm bar, or nothing; in a notebook a widget, or text where ipywidgets are missing."""
 
     def __init__(self, wanted: bool) -> None:
-        self._bar = self._tqdm = None
+        self._bar: Any = None
+        self._tqdm: Any = None
         if not boolean(wanted, "progress"):
             return
         try:
-            from tqdm.auto import tqdm
+            # without ipywidgets tqdm warns, and does what is right
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
         except ImportError as error:
             raise ImportError("progress=True needs tqdm: pip install 'bpcore[cli]'") from error
         self._tqdm = tqdm
@@ -23,12 +31,24 @@ class Progress:
         if self._tqdm is not None:
             self._bar = self._tqdm(total=n_batches, unit="batch", unit_scale=True)
 
-    def show(self, batches: int, losses: np.ndarray) -> None:
-        """Say how many batches are done, and the last loss."""
+    def show(self, batches: int, logs: Mapping[str, float]) -> None:
+        """Say how many batches are done, and the figures of the last epoch, if there is one."""
         if self._bar is not None:
+            figures = {name: f"{logs[name]:.4g}" for name in LOSSES if name in logs}
+            self._bar.set_postfix(figures, refresh=False)
             self._bar.update(batches - self._bar.n)
-            if losses.size:
-                self._bar.set_postfix(loss=f"{losses[-1]:.4g}", refresh=False)
+
+    def print(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._bar is None:
+            print(line)
+        else:
+            self._tqdm.write(line, file=sys.stdout)
+
+    def stop(self) -> None:
+        """Call what is done all there was to do; a widget would turn red otherwise."""
+        if self._bar is not None:
+            self._bar.total = self._bar.n
 
     def close(self) -> None:
         """End the line."""

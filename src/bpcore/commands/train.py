@@ -18,6 +18,7 @@ from bpcore.commands.proof import prove
 from bpcore.commands.report import Report, remark
 from bpcore.commands.scores import score
 from bpcore.commands.train_options import EPILOG, SETTINGS, add_options
+from bpcore.commands.train_report import save_train_report
 from bpcore.encoding import TableEncoder, split_rows
 from bpcore.files import replace_file
 from bpcore.layers import ACTIVATIONS
@@ -112,6 +113,11 @@ def _train(
     )
     about |= {"finished": True, "epochs": len(history), **scores}
     files = _save(report, net, history, folder, f"{table.name}: {problem.encoder.target['column']}")
+    if options.report:
+        model = folder / MODEL_FILE
+        save_train_report(options, net, problem, history, model)
+        report.line("report", options.report)
+        files["report"] = options.report
     data = "NEW-DATA" if options.data == "-" else shlex.quote(options.data or "iris")
     # one line, to be copied
     report.text(f"next:     bpcore predict {shlex.quote(str(folder))} {data}")

@@ -1,6 +1,7 @@
 """The options of `bpcore train`."""
 
 import argparse
+import os
 from typing import Any
 
 from bpcore.commands.options import (
@@ -64,6 +65,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out", metavar="FOLDER", help="(default: a new folder bpcore-runs/<data>-<number>)"
+    )
+    output.add_argument(
+        "--report",
+        metavar="FILE.html",
+        type=_file_to_write,
+        help="write a page on the result, to look at in a browser",
     )
     output.add_argument("--quiet", action="store_true", help="no progress bar")
     add_json(output)
@@ -193,6 +200,16 @@ def _add_fit(group: Any) -> None:
         help="finish the training there that Ctrl-C stopped, with its settings; DATA, if given, "
         "must be the same table",
     )
+
+
+def _file_to_write(text: str) -> str:
+    """Refuse before training what could not be written after it."""
+    folder = os.path.dirname(text) or "."
+    if not text or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"expected a file, found {text!r}")
+    if not os.path.isdir(folder):
+        raise argparse.ArgumentTypeError(f"there is no folder {folder!r}")
+    return text
 
 
 def _batch_size(text: str) -> int | None:
