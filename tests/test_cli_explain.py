@@ -145,7 +145,7 @@ def test_what_explain_refuses(run, model, batch):
     Path("words.txt").write_text("0.5 half")
     Path("bytes.txt").write_bytes(b"\xff\xfe\x00")
     Path("text.safetensors").write_text("0.5")
-    save_file({"0.weight": np.zeros(3, np.float16)}, "half.safetensors")
+    save_file({"0.weight": np.zeros(3, np.int8)}, "bytes.safetensors")
     explain = ["explain", model, "batch.npz"]
     assert_one_line(run(*explain, "few.npz"), "few.npz: gradients lacks 0.bias")
     assert_one_line(
@@ -155,7 +155,7 @@ def test_what_explain_refuses(run, model, batch):
     assert_one_line(run(*explain, "words.txt"), "words.txt: number 2 is 'half', expected numbers")
     assert_one_line(run(*explain, "bytes.txt"), "bytes.txt: expected numbers as text")
     assert_one_line(run(*explain, "text.safetensors"), "text.safetensors: not a safetensors file")
-    assert_one_line(run(*explain, "half.safetensors"), "half.safetensors: tensor '0.weight'")
+    assert_one_line(run(*explain, "bytes.safetensors"), "bytes.safetensors: tensor '0.weight'")
     assert_one_line(run(*explain, "gone.npz"), "gone.npz: No such file")
     assert_one_line(run("explain", model, "-", "-"), "only one of MODEL, DATA and GRADIENTS")
     assert run("train", "--epochs", 1, "--out", "other")[0] == 0

@@ -116,20 +116,10 @@ def read_tensors(file: BinaryIO, head: bytes, header: dict, kinds: Kinds) -> dic
 
 
 def read_all(file: BinaryIO) -> dict[str, np.ndarray]:
-    """Read every tensor of float32, float64 or int64 that a safetensors file has."""
+    """Read every tensor that a safetensors file has, its metadata left out."""
     head, header = read_header(file)
     header.pop("__metadata__", None)
-    dtypes = {code: np.dtype(name) for name, code in _TYPES.items()}
-    kinds: Kinds = {}
-    for name, entry in header.items():
-        dtype, shape = dtypes.get(entry.get("dtype")), entry.get("shape")
-        if dtype is None:
-            found = entry.get("dtype")
-            raise ModelFileError(f"tensor {name!a}: expected {', '.join(dtypes)}, found {found!a}")
-        if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
-            raise ModelFileError(f"tensor {name!a}: {shape!a} is no shape")
-        kinds[name] = dtype, tuple(shape)
-    return read_tensors(file, head, header, kinds)
+    return read_tensors(file, head, header, kinds_of(header))
 
 
 def format_object(value: dict) -> str:
