@@ -9,6 +9,7 @@ import numpy as np
 
 from bpcore.checks import as_array, check_memory, finite_positive
 from bpcore.layers import Dense, Dropout
+from bpcore.losses import MeanSquaredError
 from bpcore.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class LevenbergMarquardt(Optimizer):
     ) -> None:
         """Refuse what least squares cannot do."""
         name = type(self).__name__
-        if net.loss.kernel != "mse":
+        if not isinstance(net.loss, MeanSquaredError):
             raise ValueError(f"{name} is for loss 'mse', the network has {net.loss!r}")
         if net.l1:
             raise ValueError(f"{name} cannot have an l1 penalty, the network has l1={net.l1:g}")
