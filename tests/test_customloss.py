@@ -3,7 +3,9 @@
 import copy
 import itertools
 import pickle
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -597,3 +599,46 @@ def test_a_gradient_check_may_leave_the_domain():
     net = bpcore.Network([bpcore.Dense(2, 1, weight_init=[[1.0], [1.0]])], loss=loss)
     report = net.check_gradients([[0.02, 0.01], [1.0, 1.0]], [1, 2])
     assert report.n_wrong == 0 and report.n_checked > 0
+
+
+class Rung(Exception):
+    """What the handler of the test below raises."""
+
+
+def test_signals_while_another_thread_holds_the_generator():
+    """The loss gives the generator's lock back, and must have it again before C goes on."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(64, 3))
+    generator = np.random.default_rng(1)
+    loss = bpcore.CustomLoss(lambda p, t: (p - t) ** 2, lambda p, t: 2 * (p - t), name="square")
+    net = bpcore.mlp([3, 5, 1], hidden="tanh", loss=loss, rng=generator)
+    stop = threading.Event()
+
+    def hold():
+        while not stop.is_set():
+            with generator.bit_generator.lock:
+                time.sleep(0.002)
+
+    def ring(number, frame):
+        raise Rung
+
+    before = signal.signal(signal.SIGALRM, ring)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    rung = 0
+    try:
+        for i in range(25):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.02)
+                net.fit(X, X[:, 0], epochs=10**6, batch_size=16, resume=i > 0, health=False)
+            except Rung:
+                rung += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        stop.set()
+        holder.join()
+    assert rung == 25
+    assert generator.bit_generator.lock.acquire(timeout=10)
+    generator.bit_generator.lock.release()
+    assert np.isfinite(net.parameters).all()

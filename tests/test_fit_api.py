@@ -429,3 +429,10 @@ def test_validation_does_not_take_the_place_of_the_data():
     assert history["validation_loss"][-1] == validated.loss_value(*held_out)
     plain.fit(X, y, epochs=5, batch_size=20)
     assert np.array_equal(validated.parameters, plain.parameters)
+
+
+def test_weights_that_were_not_finite_before_are_named():
+    net = bpcore.mlp([1, 1], rng=0)
+    net.parameters[0] = np.nan
+    with pytest.raises(bpcore.DivergenceError, match="the weights were not finite before"):
+        net.fit([[1.0]], [1.0])

@@ -286,8 +286,9 @@ def test_its_arguments_and_what_it_lacks():
 def test_divergence_keeps_the_weights():
     net = bpcore.Network([bpcore.Dense(1, 1, weight_init=[[1e200]])], rng=0)
     before = net.parameters.copy()
-    with pytest.raises(bpcore.DivergenceError):
+    with pytest.raises(bpcore.DivergenceError, match="Try standardised inputs") as caught:
         net.fit([[1e200]], [0.0], optimizer=LM())
+    assert "gradient_clip" not in str(caught.value) and "learning_rate" not in str(caught.value)
     assert np.array_equal(net.parameters, before)
 
 

@@ -524,7 +524,7 @@ cdef class LossCall:
 
 cdef int evaluate_loss(void *context, void *losses, void *gradient, const void *prediction, const void *target, int64_t n,
                        int64_t k, int64_t stride) noexcept with gil:
-    """Call a loss in Python; 1 if it raised an exception."""
+    """Call a loss in Python; 1 if that, or a signal's handler meanwhile, raised an exception."""
     cdef LossCall call = <LossCall>context
     if call.lock is not None:
         call.lock.release()
@@ -533,8 +533,20 @@ cdef int evaluate_loss(void *context, void *losses, void *gradient, const void *
     except BaseException as error:
         call.error = error
     if call.lock is not None:
-        call.lock.acquire()
+        interruption = take(call.lock)
+        call.error = call.error or interruption
     return call.error is not None
+
+
+cdef object take(lock):
+    """Wait for a lock until it is there; return the first exception that signals' handlers raised meanwhile, or None."""
+    interruption = None
+    while True:
+        try:
+            lock.acquire()
+            return interruption
+        except BaseException as error:
+            interruption = interruption or error
 
 
 cdef int fill_data(bp_dataset *to, Plan plan, tuple data) except -1:
@@ -851,7 +863,8 @@ cdef int look_at_signals(void *context) noexcept with gil:
         PyErr_CheckSignals()
     except BaseException as error:
         fit.interruption = error
-    fit.generator.bit_generator.lock.acquire()
+    interruption = take(fit.generator.bit_generator.lock)
+    fit.interruption = fit.interruption or interruption
     return fit.interruption is not None
 
 
@@ -944,8 +957,9 @@ cdef class Fit:
         self.diverged = status == BP_E_DIVERGED
         if status == BP_STOPPED:
             interruption, self.interruption = self.interruption, None
-            if interruption is None:
-                interruption, self.call.error = self.call.error, None
+            if self.call is not None:
+                interruption = interruption or self.call.error
+                self.call.error = None
             raise interruption
         check(status)
         return status == BP_OK

@@ -178,19 +178,25 @@ class Run:
                 raise
             epoch, batch = self.fit.epoch, self.fit.batch
             rate = float(self.rates[epoch])
-            inputs = Watch(self.net, self.data, 1).look_at_inputs()
-            unscaled = f", as {inputs.describe()}" if len(inputs.unscaled) else ""
-            error = DivergenceError(
-                f"{what} in epoch {epoch}, batch {batch}, at "
-                f"learning_rate {rate:g}; the weights from before that step are kept. Try a "
-                f"smaller learning_rate, standardised inputs{unscaled} and targets, or "
-                "gradient_clip"
-            )
+            error = DivergenceError(f"{what} in epoch {epoch}, batch {batch}{self.remedies(rate)}")
             error.epoch, error.batch, error.learning_rate = epoch, batch, rate
             raise error from None
         finally:
             self.state.step = self.fit.n_steps
             self.state.epoch = self.first_epoch + self.fit.epoch
+
+    def remedies(self, rate: float) -> str:
+        """Say what a fit that diverged leaves behind, and what may help."""
+        inputs = Watch(self.net, self.data, 1).look_at_inputs()
+        unscaled = f", as {inputs.describe()}" if len(inputs.unscaled) else ""
+        where, ways = "", f"standardised inputs{unscaled} and targets"
+        if not self.optimizer.takes_all_rows:  # those have no rate, and do not clip
+            where = f", at learning_rate {rate:g}"
+            ways = f"a smaller learning_rate, {ways}, or gradient_clip"
+        kept = "the weights from before that step are kept"
+        if not np.isfinite(self.net.parameters).all():
+            kept = "the weights were not finite before that step"
+        return f"{where}; {kept}. Try {ways}"
 
     def tell(self, watchers: list[Any], event: str, *arguments: Any) -> list[Any]:
         """Call the callbacks, which may use the network; return their answers."""

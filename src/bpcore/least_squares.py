@@ -316,6 +316,8 @@ class LeastSquaresFit:
 def _in_float64(data: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return X, y and the weights of the rows that count, as float64 in C order."""
     X, y, weight, rows = data
+    n = len(X) if rows is None else len(rows)
+    check_memory(8 * n * (X.shape[1] + y[0].size), f"{n:,} rows of float64")
     chosen = [array if rows is None or array is None else array[rows] for array in (X, y, weight)]
     return tuple(
         None if array is None else as_array(array, "data", np.dtype(np.float64)) for array in chosen

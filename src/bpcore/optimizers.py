@@ -467,10 +467,6 @@ class Rprop(Optimizer):
         """Both etas and both step sizes."""
         return (*self.etas, *self.step_sizes)
 
-    def slot_shape(self, n_parameters: int) -> tuple[int, ...]:
-        """Return the shape of each array of state: that of a network's parameters."""
-        return (n_parameters,)
-
     def initial_slots(
         self, n: int, dtype: np.dtype, learning_rate: float
     ) -> tuple[np.ndarray, ...]:
