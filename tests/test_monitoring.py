@@ -201,12 +201,26 @@ def test_stopping_where_larger_is_better(name):
 
 @pytest.mark.parametrize(
     ("monitor", "mode"),
-    [(None, "min"), ("loss", "min"), ("accuracy", "max"), ("validation_r2", "max"), ("r", "min")],
-)
+    [(None, "min"), ("loss", "min"), ("accuracy", "max"), ("validation_r2", "max"),
+     ("validation_score", "max"), ("R2", "max"), ("Accuracy", "max"), ("val_acc", "max"),
+     ("auc", "max"), ("ROC-AUC", "max"), ("f1", "max"), ("Macro F1", "max"), ("recall", "max"),
+     ("average_precision", "max"), ("validation_loss", "min"), ("Log-Loss", "min"),
+     ("mean_squared_error", "min"), ("RMSE", "min"), ("gradient_norm.0", "min"),
+     ("poisson deviance", "min"), ("seconds", "min")],
+)  # fmt: skip
 def test_mode_by_default(monitor, mode):
     assert bpcore.EarlyStopping(monitor=monitor).mode == mode
     for said in ("min", "max"):
         assert bpcore.EarlyStopping(monitor=monitor, mode=said).mode == said
+
+
+@pytest.mark.parametrize(
+    "monitor", ["figure", "r", "scores_mean", "floss", "neg_mean_squared_error", "brier_score", "7"]
+)
+def test_a_name_that_does_not_say_its_mode(monitor):
+    with pytest.raises(ValueError, match=f"'{monitor}' does not say .* mode='min' or mode='max'"):
+        bpcore.EarlyStopping(monitor=monitor)
+    assert bpcore.EarlyStopping(monitor=monitor, mode="min").mode == "min"
 
 
 def test_modes_that_cannot_be():

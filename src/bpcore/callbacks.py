@@ -15,6 +15,7 @@ told to them a second time.
 """
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,14 @@ from bpcore.checks import boolean, choose, finite_non_negative, whole
 if TYPE_CHECKING:
     from bpcore.history import History
     from bpcore.network import Network
+
+LARGER_IS_BETTER = {"acc", "accuracy", "auc", "f1", "precision", "r2", "recall", "score"}
+SMALLER_IS_BETTER = {"deviance", "error", "loss", "norm", "seconds"} | {
+    "mae", "mape", "mse", "rmse", "rmsle"
+}  # fmt: skip
+TURNED_ROUND = {"brier", "neg", "negative"}
+"""Words after which neither holds: "neg_mean_squared_error", "brier_score"."""
+MODES = ("min", "max")
 
 
 class EarlyStopping:
@@ -35,8 +44,10 @@ class EarlyStopping:
         The name of a column of the history: "loss", "validation_loss", what a `Metric` or another
         callback adds. None is "validation_loss" where there is one, else "loss".
     mode : {"min", "max"} or None
-        Whether smaller or larger figures are better. None is "max" where the name of the figure
-        ends in "accuracy" or "r2", else "min".
+        Whether smaller or larger figures are better. None goes by the last word of the name, in
+        upper or lower case: "max" for accuracy, acc, r2, score, auc, f1, precision and recall;
+        "min" for loss, error, mse, mae, mape, rmse, rmsle, deviance, norm and seconds. Any other
+        name needs a mode.
     patience : int
         How many epochs without improvement end the fit, 1 or more.
     min_delta : float
@@ -44,6 +55,12 @@ class EarlyStopping:
     restore_best : bool
         Whether the network gets back the weights of its best epoch: those after it, or, if the
         figure is "loss", which is taken before each update, those at its start.
+
+    Raises
+    ------
+    ValueError
+        The name of the figure does not say whether smaller or larger is better. From `fit`: no such
+        figure is recorded.
 
     Attributes
     ----------
@@ -87,9 +104,7 @@ class EarlyStopping:
         if monitor is not None and not isinstance(monitor, str):
             raise TypeError(f"monitor must be the name of a column or None, got {monitor!r}")
         self.monitor = monitor
-        if mode is None:
-            mode = "max" if monitor and monitor.endswith(("accuracy", "r2")) else "min"
-        self.mode = choose(mode, ("min", "max"), "mode")
+        self.mode = _mode(monitor or "loss") if mode is None else choose(mode, MODES, "mode")
         self.patience = whole(patience, "patience", 1)
         self.min_delta = finite_non_negative(min_delta, "min_delta")
         self.restore_best = boolean(restore_best, "restore_best")
@@ -137,6 +152,20 @@ class EarlyStopping:
         """Go on from what `state_dict` returned."""
         self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
         self._parameters, self._before = state.get("parameters"), state.get("before")
+
+
+def _mode(name: str) -> str:
+    """Return which figures of this name are better, where the name says so."""
+    words = re.findall("[a-z][a-z0-9]*", name.lower())  # of "norm.0" the number does not count
+    if words and not TURNED_ROUND.intersection(words):
+        if words[-1] in LARGER_IS_BETTER:
+            return "max"
+        if words[-1] in SMALLER_IS_BETTER:
+            return "min"
+    raise ValueError(
+        f"the name {name!r} does not say whether smaller or larger figures are better; give "
+        "mode='min' or mode='max'"
+    )
 
 
 class Checkpoint:
