@@ -3,6 +3,7 @@
 import copy
 import csv
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pandas
@@ -159,13 +160,24 @@ def test_a_metric_that_does_not_suit_the_fit(name, metric, message):
     assert str(net.rng.bit_generator.state) == before[1]
 
 
-@pytest.mark.parametrize("data", [3, (X,), (X, LABELS, LABELS)])
-def test_data_of_a_metric(data):
-    with pytest.raises(TypeError, match=r"data must be \(X, y\)"):
-        bpcore.Metric("accuracy", data=data)
+@pytest.mark.parametrize(
+    "value", [None, "0.5", b"1", [0.5], np.ones(1), np.ones((2, 2)), 1j, {}], ids=repr
+)
+def test_a_function_that_returns_no_number(value):
+    net, y = build()
+    metric = bpcore.Metric("mine", lambda y, prediction: value, data=(X, y))
+    with pytest.raises(TypeError, match="function of metric 'mine' must return a number, got "):
+        net.fit(X, y, callbacks=metric)
 
 
-# ---------------------------------------------------------------------------------- early stopping
+@pytest.mark.parametrize(
+    ("value", "number"), [(True, 1.0), (np.int8(3), 3.0), (np.float32(0.5), 0.5),
+                          (np.array(2), 2.0), (Fraction(1, 4), 0.25), (np.inf, np.inf)]
+)  # fmt: skip
+def test_numbers_that_a_function_may_return(value, number):
+    net, y = build()
+    metric = bpcore.Metric("mine", lambda y, prediction: value, data=(X, y))
+    assert net.fit(X, y, callbacks=metric)["mine"] == [number]
 
 
 class Script:
@@ -175,6 +187,92 @@ class Script:
     def __call__(self, net, epoch, logs):
         logs["figure"] = self.values[epoch]
         self.parameters.append(net.parameters.copy())
+
+
+class Silent(bpcore.Metric):
+    """Adds more than its name, and does not say so."""
+
+    def on_epoch_end(self, net, epoch, logs):
+        super().on_epoch_end(net, epoch, logs)
+        logs["figure"] = 1.0
+
+
+ACCURACY = bpcore.Metric("accuracy", data=(X, LABELS))
+UNFIT = {
+    "mistyped": ([bpcore.EarlyStopping(monitor="acuracy", mode="max"), ACCURACY],
+                 "'acuracy' is not recorded; there are loss, learning_rate, seconds, accuracy"),
+    "no validation": ([bpcore.EarlyStopping(monitor="validation_loss")],
+                      "'validation_loss' is not recorded; there are loss, learning_rate, seconds"),
+    "no such layer": ([bpcore.GradientNorms(), bpcore.EarlyStopping(monitor="gradient_norm.1")],
+                      "is not recorded; there are loss, .* gradient_norm.0, gradient_norm.2"),
+    "of one name": ([ACCURACY, bpcore.Metric("accuracy", max, data=(X, LABELS))],
+                    "two callbacks would record 'accuracy'.*; name one of them otherwise"),
+    "of one name, and a function": ([lambda *a: None, ACCURACY, ACCURACY], "two callbacks"),
+    "norms twice": ([bpcore.GradientNorms(), bpcore.GradientNorms(order=1)],
+                    "two callbacks would record 'gradient_norm.0'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_callbacks_that_do_not_suit_the_fit(name):
+    """Are refused before it begins."""
+    callbacks, message = UNFIT[name]
+    net, y = build()
+    before, heard = everything(net), []
+    last = bpcore.Checkpoint("")  # adds nothing, and comes last
+    last.on_fit_begin = lambda net: heard.append("begin")
+    with pytest.raises(ValueError, match=message):
+        net.fit(X, y, optimizer="adam", callbacks=[last, *callbacks])
+    assert everything(net) == before and not heard
+
+
+def everything(net):
+    generator = str(net.rng.bit_generator.state)
+    return net.parameters.tobytes(), net.optimizer, net._interrupted, net.history, generator
+
+
+@pytest.mark.parametrize(
+    "other", [Script([1.0, 1.0]), Silent("accuracy", data=(X, LABELS))], ids=["function", "class"]
+)
+def test_figures_that_nobody_spoke_of(other, tmp_path):
+    """May be monitored and written all the same."""
+    net, y = build()
+    stopping = bpcore.EarlyStopping(monitor="figure", mode="max", patience=1)
+    callbacks = [stopping, other, bpcore.CSVLogger(tmp_path / "log.csv", append=True)]
+    for _ in range(2):
+        assert net.fit(X, y, epochs=2, callbacks=callbacks)["figure"] == [1.0, 1.0]
+    assert "figure" in read(tmp_path / "log.csv").columns
+
+
+def test_a_callback_of_ones_own_that_is_asked():
+    """Sees what the ones before it record, speaks of its own, and may refuse."""
+    seen = []
+
+    class Asked(Script):
+        def check_fit(self, net, columns):
+            seen.append((list(columns), columns.complete))
+            columns.add("figure")
+
+    net, y = build()
+    first, second = Asked([1.0]), Asked([2.0])
+    with pytest.raises(ValueError, match="two callbacks would record 'figure'"):
+        net.fit(X, y, validation_fraction=0.5, callbacks=[first, second])
+    names = ["loss", "validation_loss", "learning_rate", "seconds"]
+    assert seen == [(names, True), ([*names, "figure"], True)]
+    net.fit(X, y, callbacks=[lambda *a: None, first])
+    assert seen[2] == (["loss", "learning_rate", "seconds"], False)
+    mistyped = bpcore.EarlyStopping(monitor="figures", mode="min")
+    with pytest.raises(ValueError, match=r"'figures' is not recorded; .* seconds, figure$"):
+        net.fit(X, y, callbacks=[first, mistyped])
+
+
+@pytest.mark.parametrize("data", [3, (X,), (X, LABELS, LABELS)])
+def test_data_of_a_metric(data):
+    with pytest.raises(TypeError, match=r"data must be \(X, y\)"):
+        bpcore.Metric("accuracy", data=data)
+
+
+# ---------------------------------------------------------------------------------- early stopping
 
 
 LARGER = {  # values, keywords, epochs run, best epoch

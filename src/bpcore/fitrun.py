@@ -242,7 +242,7 @@ class Run:
     def note(self, logs: dict[str, Any], known: set[str]) -> None:
         """Keep what the callbacks added to the figures of the last epoch."""
         epoch = self.fit.epoch - 1
-        for name in logs.keys() - known:
+        for name in [name for name in logs if name not in known]:
             values = self.extra.setdefault(name, [])
             values[epoch:] = []
             values += [np.nan] * (epoch - len(values))
