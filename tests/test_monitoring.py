@@ -427,16 +427,20 @@ def test_csv_of_strange_figures(tmp_path):
 
     def note(net, epoch, logs):
         if epoch == 0:
-            logs |= {'a "word", or two': 'x,"y"\nz', "n": np.int64(7), "yes": True}
+            logs |= {'a "word", or two': 'x,"y"\nz', "n": np.int64(7), "yes": True, "m": "a\rb\nc"}
         else:
             logs |= {"later": 1.0, "n": np.float32(0.1)}
 
     net.fit(X, y, epochs=2, callbacks=[note, bpcore.CSVLogger(path)])
     with open(path, newline="") as file:
         first, second = csv.DictReader(file)
-    assert list(first)[-3:] == ['a "word", or two', "n", "yes"]
-    assert list(first.values())[-3:] == ['x,"y"\nz', "7", "True"]
-    assert list(second.values())[-3:] == ["", repr(float(np.float32(0.1))), ""]
+    assert list(first)[-4:] == ['a "word", or two', "n", "yes", "m"]
+    assert list(first.values())[-4:] == ['x,"y"\nz', "7", "True", "a\rb\nc"]
+    assert list(second.values())[-4:] == ["", repr(float(np.float32(0.1))), "", ""]
+
+
+class Crash(Exception):
+    pass
 
 
 def test_csv_appends(tmp_path):
@@ -446,14 +450,63 @@ def test_csv_appends(tmp_path):
     histories = [net.fit(X, y, epochs=n, callbacks=logger) for n in (3, 2)]
     both = pandas.concat([history.to_frame() for history in histories], ignore_index=True)
     pandas.testing.assert_frame_equal(read(path), both, check_exact=True)
-    before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"has the columns 'epoch,loss,.*, and this fit records "):
-        net.fit(X, y, validation_fraction=0.5, callbacks=logger)
+    before, network = path.read_bytes(), everything(net)
+    other = r"has the columns 'epoch,loss,.*, and this fit records 'epoch,loss,validation_loss"
+    with pytest.raises(ValueError, match=other):
+        net.fit(X, y, optimizer="adam", validation_fraction=0.5, callbacks=logger)
+    assert path.read_bytes() == before and everything(net) == network, "nothing has begun"
+    with pytest.raises(ValueError, match=other):
+        net.fit(X, y, validation_fraction=0.5, callbacks=[logger, lambda *a: None])
+    assert path.read_bytes() == before, "who knows what a function records"
+    with pytest.raises(ValueError, match=r"has the columns 'epoch,loss.*records 'epoch;loss"):
+        net.fit(X, y, callbacks=bpcore.CSVLogger(path, append=True, separator=";"))
     assert path.read_bytes() == before
 
 
-class Crash(Exception):
-    pass
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("form", ["plain", "quoted", "BOM"])
+def test_csv_appends_to_files_of_others(end, last, form, tmp_path):
+    """Keeps how their lines end, and begins on a line of its own."""
+    net, y = build()
+    path, names = tmp_path / "history.csv", ["epoch", "loss", "learning_rate", "seconds"]
+    head = ",".join(f'"{name}"' if form == "quoted" else name for name in names)
+    before = end.join([head, "0,1.5,0.1,2.5"]).encode("utf-8-sig" if form == "BOM" else "utf-8")
+    path.write_bytes(before + end.encode() * last)
+    once = Once(1, Crash())
+    callbacks = [once, bpcore.CSVLogger(path, append=True)]
+    with pytest.raises(Crash):
+        net.fit(X, y, epochs=3, callbacks=callbacks)
+    callbacks[1] = bpcore.CSVLogger(path, append=True)
+    history = net.fit(X, y, callbacks=callbacks, resume=True)
+    assert path.read_bytes().startswith(before + end.encode())
+    lines = path.read_bytes().decode("utf-8-sig").split(end)
+    assert len(lines) == 6 and lines[-1] == "" and not any(set("\r\n") & set(s) for s in lines)
+    assert [line.split(",")[:2] for line in lines[2:5]] == [
+        [str(epoch), repr(history["loss"][epoch])] for epoch in range(3)
+    ]
+
+
+def test_csv_appends_to_an_empty_file(tmp_path):
+    net, y = build()
+    path = tmp_path / "history.csv"
+    path.touch()
+    same(path, net.fit(X, y, epochs=2, callbacks=bpcore.CSVLogger(path, append=True)))
+
+
+@pytest.mark.parametrize("how", ["same", "file"])
+def test_csv_goes_on_with_its_separator(how, tmp_path):
+    """Another one is refused, and the lines that are there stay."""
+    net, y = build()
+    path = tmp_path / "history.csv"
+    with pytest.raises(Crash):
+        net.fit(X, y, epochs=4, callbacks=[bpcore.CSVLogger(path), Once(2, Crash())])
+    net, before = again(net, how, tmp_path / "model"), path.read_bytes()
+    assert before.count(b"\n") == 3
+    with pytest.raises(ValueError, match=r"goes on with separator ',' in .*history.csv, got ';'"):
+        net.fit(X, y, callbacks=[bpcore.CSVLogger(path, separator=";")], resume=True)
+    assert path.read_bytes() == before
+    same(path, net.fit(X, y, callbacks=[bpcore.CSVLogger(path)], resume=True))
 
 
 @pytest.mark.parametrize("how", ["same", "file"])
