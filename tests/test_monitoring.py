@@ -503,9 +503,13 @@ def test_csv_goes_on_with_its_separator(how, tmp_path):
         net.fit(X, y, epochs=4, callbacks=[bpcore.CSVLogger(path), Once(2, Crash())])
     net, before = again(net, how, tmp_path / "model"), path.read_bytes()
     assert before.count(b"\n") == 3
+    net.parameters[...] += 1  # as if it were not what the fit goes on from
+    net._interrupted.arrays["parameters"] = net.parameters - 1
+    parameters, history = net.parameters.copy(), net.history
     with pytest.raises(ValueError, match=r"goes on with separator ',' in .*history.csv, got ';'"):
         net.fit(X, y, callbacks=[bpcore.CSVLogger(path, separator=";")], resume=True)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and net.history is history
+    np.testing.assert_array_equal(net.parameters, parameters)
     same(path, net.fit(X, y, callbacks=[bpcore.CSVLogger(path)], resume=True))
 
 
