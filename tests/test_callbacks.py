@@ -287,7 +287,8 @@ STOPS = {  # values, keywords, epochs run, best epoch
 def test_early_stopping(name, restore_best, net, data):
     values, keywords, epochs, best = STOPS[name]
     script = Script(values)
-    stopping = bpcore.EarlyStopping(monitor="figure", restore_best=restore_best, **keywords)
+    keywords = keywords | {"mode": "min", "restore_best": restore_best}
+    stopping = bpcore.EarlyStopping(monitor="figure", **keywords)
     history = net.fit(*data, epochs=len(values), callbacks=[script], early_stopping=stopping)
     assert len(history) == epochs and stopping.best_epoch == best
     assert stopping.best == (np.inf if best < 0 else values[best])
@@ -317,7 +318,7 @@ def test_early_stopping_without_validation_looks_at_the_loss(net, data):
 
 
 def test_early_stopping_forgets_an_earlier_fit(net, data):
-    stopping = bpcore.EarlyStopping(monitor="figure", patience=2)
+    stopping = bpcore.EarlyStopping(monitor="figure", mode="min", patience=2)
     for values, best in (([5, 4, 3, 2], 2), ([9, 8, 7, 7, 7, 1], 7)):
         script = Script(values)
         net.fit(*data, epochs=len(values), callbacks=[script, stopping])

@@ -130,6 +130,32 @@ def test_what_is_not_finite_ends_it_too():
         bpcore.learning_rate_range(net, X, X[:, 0])
 
 
+def squares(prediction, target):
+    return ((prediction - target) ** 2).mean(axis=1)
+
+
+def slopes(prediction, target):
+    return 2 * (prediction - target) / prediction.shape[1]
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam"])
+def test_a_loss_in_python(optimizer, dtype):
+    """As the built-in one; and what is not finite ends the sweep, where it is looked at too."""
+    losses = "mse", bpcore.CustomLoss(squares, slopes)
+    same = [
+        bpcore.learning_rate_range(build(loss=loss, dtype=dtype), X, Y, optimizer=optimizer)
+        for loss in losses
+    ]
+    np.testing.assert_allclose(same[0].losses, same[1].losses, rtol=1e4 * np.finfo(dtype).eps)
+    highest = np.finfo(dtype).max ** 0.4  # then predictions are finite, their squares are not
+    for loss in losses:
+        net = bpcore.mlp([3, 8, 2], loss=loss, rng=0, dtype=dtype)
+        keywords = {"highest": highest, "n_steps": 2, "optimizer": optimizer}
+        with np.errstate(over="ignore"):
+            found = bpcore.learning_rate_range(net, X, Y, **keywords)
+        assert found.diverged and len(found) == 1 and np.isfinite(found.losses).all()
+
+
 def test_rows_of_weight_0_do_not_count():
     changed = np.where(WEIGHT[:, None] > 0, X, 1e6)
     for batch_size in (1, 7, 79, None):

@@ -3,6 +3,7 @@
 import copy
 import csv
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pandas
@@ -159,13 +160,24 @@ def test_a_metric_that_does_not_suit_the_fit(name, metric, message):
     assert str(net.rng.bit_generator.state) == before[1]
 
 
-@pytest.mark.parametrize("data", [3, (X,), (X, LABELS, LABELS)])
-def test_data_of_a_metric(data):
-    with pytest.raises(TypeError, match=r"data must be \(X, y\)"):
-        bpcore.Metric("accuracy", data=data)
+@pytest.mark.parametrize(
+    "value", [None, "0.5", b"1", [0.5], np.ones(1), np.ones((2, 2)), 1j, {}], ids=repr
+)
+def test_a_function_that_returns_no_number(value):
+    net, y = build()
+    metric = bpcore.Metric("mine", lambda y, prediction: value, data=(X, y))
+    with pytest.raises(TypeError, match="function of metric 'mine' must return a number, got "):
+        net.fit(X, y, callbacks=metric)
 
 
-# ---------------------------------------------------------------------------------- early stopping
+@pytest.mark.parametrize(
+    ("value", "number"), [(True, 1.0), (np.int8(3), 3.0), (np.float32(0.5), 0.5),
+                          (np.array(2), 2.0), (Fraction(1, 4), 0.25), (np.inf, np.inf)]
+)  # fmt: skip
+def test_numbers_that_a_function_may_return(value, number):
+    net, y = build()
+    metric = bpcore.Metric("mine", lambda y, prediction: value, data=(X, y))
+    assert net.fit(X, y, callbacks=metric)["mine"] == [number]
 
 
 class Script:
@@ -175,6 +187,92 @@ class Script:
     def __call__(self, net, epoch, logs):
         logs["figure"] = self.values[epoch]
         self.parameters.append(net.parameters.copy())
+
+
+class Silent(bpcore.Metric):
+    """Adds more than its name, and does not say so."""
+
+    def on_epoch_end(self, net, epoch, logs):
+        super().on_epoch_end(net, epoch, logs)
+        logs["figure"] = 1.0
+
+
+ACCURACY = bpcore.Metric("accuracy", data=(X, LABELS))
+UNFIT = {
+    "mistyped": ([bpcore.EarlyStopping(monitor="acuracy", mode="max"), ACCURACY],
+                 "'acuracy' is not recorded; there are loss, learning_rate, seconds, accuracy"),
+    "no validation": ([bpcore.EarlyStopping(monitor="validation_loss")],
+                      "'validation_loss' is not recorded; there are loss, learning_rate, seconds"),
+    "no such layer": ([bpcore.GradientNorms(), bpcore.EarlyStopping(monitor="gradient_norm.1")],
+                      "is not recorded; there are loss, .* gradient_norm.0, gradient_norm.2"),
+    "of one name": ([ACCURACY, bpcore.Metric("accuracy", max, data=(X, LABELS))],
+                    "two callbacks would record 'accuracy'.*; name one of them otherwise"),
+    "of one name, and a function": ([lambda *a: None, ACCURACY, ACCURACY], "two callbacks"),
+    "norms twice": ([bpcore.GradientNorms(), bpcore.GradientNorms(order=1)],
+                    "two callbacks would record 'gradient_norm.0'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_callbacks_that_do_not_suit_the_fit(name):
+    """Are refused before it begins."""
+    callbacks, message = UNFIT[name]
+    net, y = build()
+    before, heard = everything(net), []
+    last = bpcore.Checkpoint("")  # adds nothing, and comes last
+    last.on_fit_begin = lambda net: heard.append("begin")
+    with pytest.raises(ValueError, match=message):
+        net.fit(X, y, optimizer="adam", callbacks=[last, *callbacks])
+    assert everything(net) == before and not heard
+
+
+def everything(net):
+    generator = str(net.rng.bit_generator.state)
+    return net.parameters.tobytes(), net.optimizer, net._interrupted, net.history, generator
+
+
+@pytest.mark.parametrize(
+    "other", [Script([1.0, 1.0]), Silent("accuracy", data=(X, LABELS))], ids=["function", "class"]
+)
+def test_figures_that_nobody_spoke_of(other, tmp_path):
+    """May be monitored and written all the same."""
+    net, y = build()
+    stopping = bpcore.EarlyStopping(monitor="figure", mode="max", patience=1)
+    callbacks = [stopping, other, bpcore.CSVLogger(tmp_path / "log.csv", append=True)]
+    for _ in range(2):
+        assert net.fit(X, y, epochs=2, callbacks=callbacks)["figure"] == [1.0, 1.0]
+    assert "figure" in read(tmp_path / "log.csv").columns
+
+
+def test_a_callback_of_ones_own_that_is_asked():
+    """Sees what the ones before it record, speaks of its own, and may refuse."""
+    seen = []
+
+    class Asked(Script):
+        def check_fit(self, net, columns):
+            seen.append((list(columns), columns.complete))
+            columns.add("figure")
+
+    net, y = build()
+    first, second = Asked([1.0]), Asked([2.0])
+    with pytest.raises(ValueError, match="two callbacks would record 'figure'"):
+        net.fit(X, y, validation_fraction=0.5, callbacks=[first, second])
+    names = ["loss", "validation_loss", "learning_rate", "seconds"]
+    assert seen == [(names, True), ([*names, "figure"], True)]
+    net.fit(X, y, callbacks=[lambda *a: None, first])
+    assert seen[2] == (["loss", "learning_rate", "seconds"], False)
+    mistyped = bpcore.EarlyStopping(monitor="figures", mode="min")
+    with pytest.raises(ValueError, match=r"'figures' is not recorded; .* seconds, figure$"):
+        net.fit(X, y, callbacks=[first, mistyped])
+
+
+@pytest.mark.parametrize("data", [3, (X,), (X, LABELS, LABELS)])
+def test_data_of_a_metric(data):
+    with pytest.raises(TypeError, match=r"data must be \(X, y\)"):
+        bpcore.Metric("accuracy", data=data)
+
+
+# ---------------------------------------------------------------------------------- early stopping
 
 
 LARGER = {  # values, keywords, epochs run, best epoch
@@ -201,12 +299,26 @@ def test_stopping_where_larger_is_better(name):
 
 @pytest.mark.parametrize(
     ("monitor", "mode"),
-    [(None, "min"), ("loss", "min"), ("accuracy", "max"), ("validation_r2", "max"), ("r", "min")],
-)
+    [(None, "min"), ("loss", "min"), ("accuracy", "max"), ("validation_r2", "max"),
+     ("validation_score", "max"), ("R2", "max"), ("Accuracy", "max"), ("val_acc", "max"),
+     ("auc", "max"), ("ROC-AUC", "max"), ("f1", "max"), ("Macro F1", "max"), ("recall", "max"),
+     ("average_precision", "max"), ("validation_loss", "min"), ("Log-Loss", "min"),
+     ("mean_squared_error", "min"), ("RMSE", "min"), ("gradient_norm.0", "min"),
+     ("poisson deviance", "min"), ("seconds", "min")],
+)  # fmt: skip
 def test_mode_by_default(monitor, mode):
     assert bpcore.EarlyStopping(monitor=monitor).mode == mode
     for said in ("min", "max"):
         assert bpcore.EarlyStopping(monitor=monitor, mode=said).mode == said
+
+
+@pytest.mark.parametrize(
+    "monitor", ["figure", "r", "scores_mean", "floss", "neg_mean_squared_error", "brier_score", "7"]
+)
+def test_a_name_that_does_not_say_its_mode(monitor):
+    with pytest.raises(ValueError, match=f"'{monitor}' does not say .* mode='min' or mode='max'"):
+        bpcore.EarlyStopping(monitor=monitor)
+    assert bpcore.EarlyStopping(monitor=monitor, mode="min").mode == "min"
 
 
 def test_modes_that_cannot_be():
@@ -315,16 +427,20 @@ def test_csv_of_strange_figures(tmp_path):
 
     def note(net, epoch, logs):
         if epoch == 0:
-            logs |= {'a "word", or two': 'x,"y"\nz', "n": np.int64(7), "yes": True}
+            logs |= {'a "word", or two': 'x,"y"\nz', "n": np.int64(7), "yes": True, "m": "a\rb\nc"}
         else:
             logs |= {"later": 1.0, "n": np.float32(0.1)}
 
     net.fit(X, y, epochs=2, callbacks=[note, bpcore.CSVLogger(path)])
     with open(path, newline="") as file:
         first, second = csv.DictReader(file)
-    assert list(first)[-3:] == ['a "word", or two', "n", "yes"]
-    assert list(first.values())[-3:] == ['x,"y"\nz', "7", "True"]
-    assert list(second.values())[-3:] == ["", repr(float(np.float32(0.1))), ""]
+    assert list(first)[-4:] == ['a "word", or two', "n", "yes", "m"]
+    assert list(first.values())[-4:] == ['x,"y"\nz', "7", "True", "a\rb\nc"]
+    assert list(second.values())[-4:] == ["", repr(float(np.float32(0.1))), "", ""]
+
+
+class Crash(Exception):
+    pass
 
 
 def test_csv_appends(tmp_path):
@@ -334,14 +450,67 @@ def test_csv_appends(tmp_path):
     histories = [net.fit(X, y, epochs=n, callbacks=logger) for n in (3, 2)]
     both = pandas.concat([history.to_frame() for history in histories], ignore_index=True)
     pandas.testing.assert_frame_equal(read(path), both, check_exact=True)
-    before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"has the columns 'epoch,loss,.*, and this fit records "):
-        net.fit(X, y, validation_fraction=0.5, callbacks=logger)
+    before, network = path.read_bytes(), everything(net)
+    other = r"has the columns 'epoch,loss,.*, and this fit records 'epoch,loss,validation_loss"
+    with pytest.raises(ValueError, match=other):
+        net.fit(X, y, optimizer="adam", validation_fraction=0.5, callbacks=logger)
+    assert path.read_bytes() == before and everything(net) == network, "nothing has begun"
+    with pytest.raises(ValueError, match=other):
+        net.fit(X, y, validation_fraction=0.5, callbacks=[logger, lambda *a: None])
+    assert path.read_bytes() == before, "who knows what a function records"
+    with pytest.raises(ValueError, match=r"has the columns 'epoch,loss.*records 'epoch;loss"):
+        net.fit(X, y, callbacks=bpcore.CSVLogger(path, append=True, separator=";"))
     assert path.read_bytes() == before
 
 
-class Crash(Exception):
-    pass
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("form", ["plain", "quoted", "BOM"])
+def test_csv_appends_to_files_of_others(end, last, form, tmp_path):
+    """Keeps how their lines end, and begins on a line of its own."""
+    net, y = build()
+    path, names = tmp_path / "history.csv", ["epoch", "loss", "learning_rate", "seconds"]
+    head = ",".join(f'"{name}"' if form == "quoted" else name for name in names)
+    before = end.join([head, "0,1.5,0.1,2.5"]).encode("utf-8-sig" if form == "BOM" else "utf-8")
+    path.write_bytes(before + end.encode() * last)
+    once = Once(1, Crash())
+    callbacks = [once, bpcore.CSVLogger(path, append=True)]
+    with pytest.raises(Crash):
+        net.fit(X, y, epochs=3, callbacks=callbacks)
+    callbacks[1] = bpcore.CSVLogger(path, append=True)
+    history = net.fit(X, y, callbacks=callbacks, resume=True)
+    assert path.read_bytes().startswith(before + end.encode())
+    lines = path.read_bytes().decode("utf-8-sig").split(end)
+    assert len(lines) == 6 and lines[-1] == "" and not any(set("\r\n") & set(s) for s in lines)
+    assert [line.split(",")[:2] for line in lines[2:5]] == [
+        [str(epoch), repr(history["loss"][epoch])] for epoch in range(3)
+    ]
+
+
+def test_csv_appends_to_an_empty_file(tmp_path):
+    net, y = build()
+    path = tmp_path / "history.csv"
+    path.touch()
+    same(path, net.fit(X, y, epochs=2, callbacks=bpcore.CSVLogger(path, append=True)))
+
+
+@pytest.mark.parametrize("how", ["same", "file"])
+def test_csv_goes_on_with_its_separator(how, tmp_path):
+    """Another one is refused, and the lines that are there stay."""
+    net, y = build()
+    path = tmp_path / "history.csv"
+    with pytest.raises(Crash):
+        net.fit(X, y, epochs=4, callbacks=[bpcore.CSVLogger(path), Once(2, Crash())])
+    net, before = again(net, how, tmp_path / "model"), path.read_bytes()
+    assert before.count(b"\n") == 3
+    net.parameters[...] += 1  # as if it were not what the fit goes on from
+    net._interrupted.arrays["parameters"] = net.parameters - 1
+    parameters, history = net.parameters.copy(), net.history
+    with pytest.raises(ValueError, match=r"goes on with separator ',' in .*history.csv, got ';'"):
+        net.fit(X, y, callbacks=[bpcore.CSVLogger(path, separator=";")], resume=True)
+    assert path.read_bytes() == before and net.history is history
+    np.testing.assert_array_equal(net.parameters, parameters)
+    same(path, net.fit(X, y, callbacks=[bpcore.CSVLogger(path)], resume=True))
 
 
 @pytest.mark.parametrize("how", ["same", "file"])

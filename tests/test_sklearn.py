@@ -378,6 +378,13 @@ def test_callbacks():
     patient = bpcore.EarlyStopping(patience=2, min_delta=10.0)
     stopped = MLPRegressor(**QUICK, callbacks=patient).fit(X, Y, X_val=X, y_val=Y)
     assert stopped.n_iter_ == 3 and len(stopped.network_.history["validation_loss"]) == 3
+    best = bpcore.EarlyStopping(monitor="validation_score", patience=20)
+    model = MLPRegressor(**QUICK, early_stopping=True, callbacks=best).fit(X, Y)
+    scores = model.network_.history["validation_score"]
+    assert best.best == max(scores) > min(scores)
+    mistyped = bpcore.EarlyStopping(monitor="validation_scor", mode="max")
+    with pytest.raises(ValueError, match=r"not recorded; there are .* seconds, validation_score$"):
+        MLPRegressor(**QUICK, early_stopping=True, callbacks=mistyped).fit(X, Y)
 
 
 def test_weights_can_be_set():

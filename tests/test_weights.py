@@ -75,6 +75,42 @@ def test_names_go_before_order():
         np.testing.assert_array_equal(named.parameter_arrays()[key], array)
 
 
+MIXED = {  # what the layers "0", "2", "out" are called -> whether that can only mean one thing
+    ("2", "0", "output"): False,
+    ("first", "0", "out"): False,
+    ("0", "out", "2"): None,  # all are the network's, so they go by name
+    ("out", "2", "4"): False,
+    ("2", "1", "0"): False,
+    ("0", "2", "output"): True,
+    ("0", "3", "6"): True,
+    ("2", "4", "6"): True,
+    ("first", "2", "out"): True,
+    ("first", "second", "third"): True,
+}
+
+
+@pytest.mark.parametrize("names", MIXED)
+def test_names_of_which_some_are_the_networks(names):
+    """Go in order, if no name can mean another array; all shapes here would fit."""
+    layers = [bpcore.Dense(3, 3), bpcore.Tanh(), bpcore.Dense(3, 3), bpcore.Tanh()]
+    net = bpcore.Network([*layers, ("out", bpcore.Dense(3, 3))], rng=0)
+    assert list(net.parameter_arrays())[::2] == ["0.weight", "2.weight", "out.weight"]
+    arrays = weights_of((3, 3, 3, 3), lambda i: (f"{names[i]}.weight", f"{names[i]}.bias"), False)
+    before = net.parameters.copy()
+    if MIXED[names] is False:
+        unknown = next(name for name in names if name not in ("0", "2", "out"))
+        with pytest.raises(ValueError, match=f"and others: .*'{unknown}.bias'.*give a list"):
+            net.load_weights(arrays, layout="in_out")
+        np.testing.assert_array_equal(net.parameters, before)
+        return
+    net.load_weights(arrays, layout="in_out")
+    if MIXED[names] is None:
+        arrays = {name: arrays[name] for name in net.parameter_arrays()}
+    np.testing.assert_array_equal(
+        net.parameters, np.concatenate([a.ravel() for a in arrays.values()])
+    )
+
+
 @pytest.mark.parametrize("layout", ["in_out", "out_in"])
 @pytest.mark.parametrize("widths", [(4, 6, 3), (4, 4), (1, 1), (5, 5, 5)])
 def test_out_and_in_again(layout, widths):

@@ -65,7 +65,9 @@ class Copies:
             safetensors file of a dict, or of a network that `save` wrote. Names that are those of
             `parameter_arrays`, as `summary` prints them, go by name, in any order. Other names do
             not count: then there must be an array for each of the network's, in order, each of a
-            shape that fits. In a file names must be the network's, as files keep no order.
+            shape that fits. A mixture goes in order too, if that puts no array elsewhere than its
+            name says, or if all are numbered as in a Sequential of PyTorch. In a file names must
+            be the network's, as files keep no order.
         layout : {"auto", "in_out", "out_in"}
             "in_out": weights of shape (n_in, n_out), as here and in Keras; "out_in": their
             transposes, as in PyTorch. "auto": whichever fits; square weights are as the others are,
@@ -74,7 +76,8 @@ class Copies:
         Raises
         ------
         ShapeError, DTypeError, ValueError, TypeError
-            Too many arrays or too few, a shape that does not fit, values that are not finite or
+            Too many arrays or too few, names of the network in another order among names that it
+            does not have, a shape that does not fit, values that are not finite or
             are no real numbers, only square weights without `layout`; nothing has changed.
         ModelFileError, OSError
             The file cannot be read; nothing has changed.

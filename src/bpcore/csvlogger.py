@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from bpcore.callbacks import Columns
 from bpcore.checks import boolean
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ class CSVLogger:
     separator : str
         One character between the fields: "," or "\t", ";", ...
     append : bool
-        Whether to add to the file that is there, whose columns must be the same; else it is
-        replaced.
+        Whether to add to the file that is there, whose columns must be the same, on lines of their
+        own that end as its first one does; else it is replaced.
 
     Raises
     ------
     OSError
         From `fit`: the file cannot be written.
     ValueError
-        From `fit`: the file to append to has other columns.
+        From `fit`: the file to append to has other columns, or a fit goes on with another
+        separator.
 
     Examples
     --------
@@ -69,23 +71,32 @@ class CSVLogger:
         self._forget()
 
     def _forget(self) -> None:
-        self._header = ""
+        self._names: list[str] = []
+        self._line_end = "\n"
         self._start = 0  # where this fit's lines begin
         self._epoch, self._before, self._end = -1, 0, 0  # the last line: its epoch and place
         self._resumed = False
 
+    def check_fit(self, net: "Network", columns: Columns) -> None:
+        """Raise ValueError if the file to append to will not have the columns of this fit."""
+        if self.append and columns.complete and os.path.exists(self.path):
+            self._check_columns(["epoch", *columns])
+
     def on_fit_begin(self, net: "Network") -> None:
         """Make the file, or find its end."""
         self._forget()
-        with open(self.path, "ab" if self.append else "wb") as file:
+        with open(self.path, "ab+" if self.append else "wb+") as file:
+            file.seek(0)
+            self._line_end = "\r\n" if file.readline().endswith(b"\r\n") else "\n"
             self._start = self._before = self._end = file.seek(0, os.SEEK_END)
 
     def on_epoch_end(self, net: "Network", epoch: int, logs: dict[str, Any]) -> None:
         """Write a line."""
-        if not self._header:
-            header = self._line(["epoch", *logs])
-            self._check_columns(header)
-            self._header = header
+        if not self._names:
+            names = ["epoch", *logs]
+            if self._start > 0:
+                self._check_columns(names)
+            self._names = names
         elif self._resumed:
             self._go_back(net, epoch)
         self._resumed = False
@@ -96,26 +107,33 @@ class CSVLogger:
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed fit needs."""
         places = {"start": self._start, "before": self._before, "end": self._end}
-        return {"header": self._header, "epoch": self._epoch} | places
+        form = {"names": self._names, "separator": self.separator, "line_end": self._line_end}
+        return form | {"epoch": self._epoch} | places
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        self._header, self._epoch = str(state["header"]), int(state["epoch"])
+        if state["separator"] != self.separator:
+            raise ValueError(
+                f"resume=True goes on with separator {state['separator']!r} in {self.path}, got "
+                f"{self.separator!r}"
+            )
+        self._names, self._line_end = list(state["names"]), str(state["line_end"])
+        self._epoch = int(state["epoch"])
         self._start, self._before, self._end = (
             int(state[name]) for name in ("start", "before", "end")
         )
         self._resumed = True
 
-    def _check_columns(self, header: str) -> None:
+    def _check_columns(self, names: list[str]) -> None:
         """Refuse to append to lines with other columns."""
-        if self._start == 0:
-            return
-        with open(self.path, encoding="utf-8", newline="") as file:
-            found = file.readline()
-        if found != header:
+        import csv
+
+        with open(self.path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            found = next(csv.reader(file, delimiter=self.separator), names)
+        if found != names:
             raise ValueError(
-                f"{self.path} has the columns {found.strip()!a}, and this fit records "
-                f"{header.strip()!a}"
+                f"{self.path} has the columns {self._line(found)!a}, and this fit records "
+                f"{self._line(names)!a}"
             )
 
     def _go_back(self, net: "Network", epoch: int) -> None:
@@ -133,22 +151,24 @@ class CSVLogger:
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         """Add lines to the file, and the one that names the columns if it is empty."""
-        import csv
-
-        names = next(csv.reader([self._header], delimiter=self.separator))
-        lines = [self._line(_plain(row.get(name, "")) for name in names) for row in rows]
+        lines = [self._line(_plain(row.get(name, "")) for name in self._names) for row in rows]
         if self._end == 0:
-            lines.insert(0, self._header)
-        with open(self.path, "ab") as file:
-            file.write("".join(lines).encode())
+            lines.insert(0, self._line(self._names))
+        with open(self.path, "ab+") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read() not in b"\r\n":  # by whoever wrote the file before
+                    lines.insert(0, "")
+            file.write("".join(line + self._line_end for line in lines).encode())
             self._end = file.tell()
 
     def _line(self, fields: Iterable[Any]) -> str:
         import csv
 
         text = io.StringIO()
-        csv.writer(text, delimiter=self.separator, lineterminator="\n").writerow(fields)
-        return text.getvalue()
+        # what is in the line's end is quoted in a field
+        csv.writer(text, delimiter=self.separator, lineterminator="\r\n").writerow(fields)
+        return text.getvalue().removesuffix("\r\n")
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from bpcore.callbacks import Columns
 from bpcore.errors import DivergenceError
 from bpcore.network import Network
 from bpcore.optimizers import SGD
@@ -54,6 +55,11 @@ class EpochEnd:
         self.estimator, self.n_rows, self.score = estimator, n_rows, score
         self.scale, self.offset = report
         self.stopped = False
+
+    def check_fit(self, net: Network, columns: Columns) -> None:
+        """Say which figure there will be."""
+        if self.score is not None:
+            columns.add("validation_score")
 
     def on_epoch_end(self, net: Network, epoch: int, logs: dict[str, Any]) -> bool:
         """Return whether it is time to stop."""

@@ -102,9 +102,9 @@ class Run:
     def train_on(self, bar: Progress, print_every: int, health: bool) -> History:
         """Train in stretches, with all that lies between them."""
         net, epochs, watchers = self.net, self.rates.size, self.watchers
+        fresh = self.take_up()
         net.history = self.history(self.fit.epoch)
-        if watchers:
-            self.begin()
+        self.tell(fresh, "on_fit_begin", net)
         self.begun = True
         bar.open(epochs * self.n_batches)
         printed = first = self.fit.epoch
@@ -139,8 +139,8 @@ class Run:
             watch.end(self.losses[:epoch], float(self.rates[epoch - 1]), epoch * self.n_batches)
         return net.history
 
-    def begin(self) -> None:
-        """Tell the callbacks, but those that go on from where they were."""
+    def take_up(self) -> list[Any]:
+        """Give the callbacks what they had, and then the network; return those that begin anew."""
         watchers = self.watchers
         self.told = [self.rounds] * len(watchers)
         kept = [] if self.earlier is None else list(self.earlier.callbacks)
@@ -153,7 +153,11 @@ class Run:
                 self.told[i] = same[0]["told"]
             else:
                 fresh.append(watcher)
-        self.tell(fresh, "on_fit_begin", self.net)
+        arrays = {} if self.earlier is None else self.earlier.arrays
+        for name in ("parameters", "gradients"):  # now that no callback has refused its state
+            if name in arrays:
+                getattr(self.net, name)[...] = arrays[name]
+        return fresh
 
     def end(self) -> None:
         """Tell the callbacks; what they do to the network is no part of an unfinished fit."""
@@ -248,7 +252,7 @@ class Run:
     def note(self, logs: dict[str, Any], known: set[str]) -> None:
         """Keep what the callbacks added to the figures of the last epoch."""
         epoch = self.fit.epoch - 1
-        for name in logs.keys() - known:
+        for name in [name for name in logs if name not in known]:
             values = self.extra.setdefault(name, [])
             values[epoch:] = []
             values += [np.nan] * (epoch - len(values))
@@ -305,7 +309,9 @@ class Run:
         epoch = self.fit.epoch
         heard = [
             told if has_state(watcher) else self.rounds
-            for watcher, told in zip(self.watchers, self.told, strict=False)  # none before `begin`
+            for watcher, told in zip(
+                self.watchers, self.told, strict=False
+            )  # none before `take_up`
         ]
         return epoch == self.rates.size or any(told < epoch for told in heard)
 
@@ -338,9 +344,6 @@ class Run:
             order = arrays.get("order", self.order[:0])
             self.order.fill(0)
             self.order[: order.size] = order
-        for name in ("parameters", "gradients"):
-            if name in arrays:
-                getattr(self.net, name)[...] = arrays[name]
         self.rounds = earlier.position["told"]
         self.fit.go_to(earlier.position, arrays["sums"])
 

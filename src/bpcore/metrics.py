@@ -3,12 +3,14 @@
 A built-in figure is a function of the network's loss that returns a function of (y, prediction).
 """
 
+import reprlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bpcore.callbacks import Columns, Recorder
 from bpcore.checks import as_matrix, check_finite, choose
 from bpcore.errors import ShapeError
 from bpcore.losses import BinaryCrossEntropy, Loss
@@ -22,7 +24,7 @@ RECORDED = ("epoch", "loss", "validation_loss", "learning_rate", "seconds")
 """The columns that every history has, or may have."""
 
 
-class Metric:
+class Metric(Recorder):
     """Record a figure of each epoch: a function of targets and predictions.
 
     A callback that adds a column to the history, for `EarlyStopping` to monitor, `CSVLogger` to
@@ -47,7 +49,10 @@ class Metric:
     ------
     ValueError
         An unknown function, or the name of a column that every history has. From `fit`: there is
-        neither `data` nor validation data, or the figure does not suit the loss.
+        neither `data` nor validation data, the figure does not suit the loss, or another callback
+        records one of that name.
+    TypeError
+        From `fit`: the function returned something else than a number.
 
     Examples
     --------
@@ -84,15 +89,16 @@ class Metric:
             raise TypeError("data must be (X, y)")
         self.name, self.function, self.data = name, function, data
 
-    def check(self, net: "Network", validated: bool) -> None:
+    def check_fit(self, net: "Network", columns: Columns) -> None:
         """Raise ValueError unless the figure can be had of this network in this fit."""
+        columns.add(self.name)
         self._computed(net.loss)
         if self.data is not None:
             X, y = self._rows(net)
             for array, argument in ((X, "X"), (y, "y")):
                 if array.dtype.kind == "f":
                     check_finite(array, f"metric {self.name!r}: {argument}", net.dtype)
-        elif not validated:
+        elif "validation_loss" not in columns:
             raise ValueError(
                 f"metric {self.name!r} needs validation data: give data=(X, y), or give fit "
                 "validation_data or validation_fraction"
@@ -105,14 +111,19 @@ class Metric:
         X, y = net._exclusive.run.validation_rows() if self.data is None else self._rows(net)
         y = y.view()
         y.flags.writeable = False  # it may be the caller's own
-        logs[self.name] = float(self._computed(net.loss)(y, net.predict(X)))
+        logs[self.name] = self._number(self._computed(net.loss)(y, net.predict(X)))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing; but so an epoch whose callbacks were interrupted is told again."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
+    def _number(self, value: Any) -> float:
+        """Return what a function gave as a float, unless it is no single number."""
+        try:
+            if isinstance(value, str | bytes) or getattr(value, "ndim", 0):
+                raise TypeError("neither text nor an array is a number")
+            return float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(
+                f"the function of metric {self.name!r} must return a number, got "
+                f"{reprlib.repr(value)}"
+            ) from error
 
     def _computed(self, loss: Loss) -> Function:
         if isinstance(self.function, str):

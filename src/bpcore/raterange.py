@@ -248,10 +248,10 @@ def _sweep(
         try:
             trial.loss_and_gradient(X, y, sample_weight=weight, training=True)
             stepper.step(trial)
-        except DivergenceError:
+            X, y, weight = looked_at
+            loss = trial.loss_value(X, y, sample_weight=weight)
+        except DivergenceError:  # a loss in Python raises it from either
             return
-        X, y, weight = looked_at
-        loss = trial.loss_value(X, y, sample_weight=weight)
         if not np.isfinite(loss):
             return
         yield loss

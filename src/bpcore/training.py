@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bpcore import _core, optimizers, schedules
-from bpcore.callbacks import Checkpoint, EarlyStopping
+from bpcore.callbacks import Checkpoint, EarlyStopping, check_fit
 from bpcore.checks import (
     as_matrix,
     as_sample_weight,
@@ -23,7 +23,6 @@ from bpcore.csvlogger import CSVLogger
 from bpcore.errors import ShapeError
 from bpcore.fitrun import EVENTS, Run, history_of, optimizer_text
 from bpcore.history import History
-from bpcore.metrics import Metric
 from bpcore.progress import Progress
 from bpcore.unfinished import DefaultFloat, DefaultInt, DefaultText, Unfinished
 
@@ -201,9 +200,7 @@ def fit(
     }
     if earlier is not None:
         earlier.check(settings)
-    for watcher in watchers:
-        if isinstance(watcher, Metric):
-            watcher.check(net, settings["n_validation"] is not None)
+    check_fit(watchers, net, settings["n_validation"] is not None)
     rates = _rates(net, optimizer, epochs, earlier)
     bar = Progress(progress)
     if epochs == 0:

@@ -5,6 +5,7 @@ transpose, "out_in".
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,31 @@ def _matched(net: "Network", weights: Any) -> dict[str, tuple[str, Any]]:
             f"weights holds {len(given)} arrays{names}, but the network has {len(own)}: "
             f"{', '.join(own)}"
         )
+    _check_names(own, list(given))
     return dict(zip(own, given.values(), strict=True))
+
+
+def _check_names(own: list[str], given: list[Any]) -> None:
+    """Refuse names of which some are the network's, unless each of these stands where it belongs.
+
+    In a Sequential of PyTorch that has more layers all numbers may be larger, so the network's too
+    stand elsewhere; but they ascend.
+    """
+    if all(name not in own or name == own[i] for i, name in enumerate(given)):
+        return
+    matches = [match for name in given if (match := _NUMBERED.fullmatch(str(name)))]
+    numbers = [int(match[1]) for match in matches]
+    if len(numbers) == len(given) and numbers == sorted(numbers):
+        return
+    unknown = ", ".join(ascii(name) for name in given if name not in own)
+    missing = ", ".join(name for name in own if name not in given)
+    raise ValueError(
+        f"weights holds names of the network, not in its order, and others: {unknown}. Call these "
+        f"as the network does, {missing}, or give a list of arrays in order"
+    )
+
+
+_NUMBERED = re.compile(r"(\d{1,9})\.(weight|bias)")  # as in a Sequential
 
 
 def _plain(net: "Network", value: Any, label: str) -> np.ndarray:
