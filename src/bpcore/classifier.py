@@ -7,12 +7,12 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
 from bpcore import estimatorparts
+from bpcore.classweights import class_weights
 from bpcore.estimator import BaseMLP
 from bpcore.estimatorfitted import INPUT
 from bpcore.estimatorparts import Head
@@ -74,9 +74,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Evaluations of the loss at most, of "lbfgs".
     loss : str or Loss
         "log_loss", or a loss of bpcore over the probabilities, by name or as an object.
-    class_weight : dict, "balanced" or None
-        Weights of the classes, by label; "balanced" makes their sums equal. They multiply
-        `sample_weight`.
+    class_weight : dict, "balanced", list of dict or None
+        Weights of the classes, by label, 1 for labels that a dict lacks; "balanced" makes their
+        sums equal. They multiply `sample_weight`. For several labels at once a list has a dict
+        with weights of 0 and 1 for each, and a row's weights are multiplied.
     dropout : float or list of float
         The share of each hidden layer's units that are dropped in training.
     dtype : {"float64", "float32"} or None
@@ -210,7 +211,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         self
         """
-        if isinstance(self.class_weight, str):
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             raise ValueError(
                 "class_weight='balanced' needs all rows, and partial_fit sees some: give a dict"
             )
@@ -283,10 +284,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self.classes_ = self._label_binarizer.classes_
         elif self.warm_start and not incremental:
             self._check_same_classes(unique_labels(y))
-        weight = None
-        if self.class_weight is not None:
-            weight = compute_sample_weight(self.class_weight, y)
-        return X, self._encoded(y), weight
+        Y = self._encoded(y)
+        return X, Y, None if self.class_weight is None else self._class_weights(Y)
+
+    def _class_weights(self, Y: np.ndarray) -> np.ndarray:
+        """Return the weights of the rows' classes; of several labels they are multiplied."""
+        labels = self._decided(Y)
+        if labels.ndim == 1:
+            return class_weights(self.class_weight, labels, self.classes_)[labels]
+        each = self.class_weight
+        if isinstance(each, str):
+            each = [each] * labels.shape[1]
+        if not isinstance(each, list | tuple) or len(each) != labels.shape[1]:
+            raise ValueError(
+                f"with several labels class_weight must be 'balanced' or a list of a dict for each "
+                f"of the {labels.shape[1]}, got {each!r}"
+            )
+        columns = zip(each, labels.T.astype(np.intp), strict=True)
+        return np.prod([class_weights(w, column, [0, 1])[column] for w, column in columns], axis=0)
 
     def _check_same_classes(self, classes: np.ndarray) -> None:
         if set(classes) != set(self.classes_):

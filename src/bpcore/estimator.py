@@ -8,6 +8,7 @@ import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from bpcore.checks import (
     fraction,
     whole,
 )
+from bpcore.classweights import combined
 from bpcore.estimatorfit import FRAMES, EpochEnd, minimise, train
 from bpcore.estimatorfitted import INPUT, Fitted, dense
 from bpcore.estimatorparts import Head
@@ -125,9 +127,11 @@ class BaseMLP(Fitted):
             dtype = X.dtype if self.dtype is None else as_dtype(self.dtype)
         else:
             dtype = self.network_.dtype
+        if isinstance(sample_weight, Real):
+            sample_weight = np.full(len(X), float(sample_weight))
         weight = as_sample_weight(sample_weight, len(X))
         if class_weight is not None:
-            weight = as_sample_weight(class_weight * (1.0 if weight is None else weight), len(X))
+            weight = combined(class_weight, weight, None)
         self.n_outputs_ = Y.shape[1]
         hidden = estimatorparts.hidden_widths(self.hidden_layer_sizes)
         widths = [X.shape[1], *hidden, self.n_outputs_]
@@ -203,7 +207,7 @@ class BaseMLP(Fitted):
         validation: tuple[Any, ...],
     ) -> None:
         given = {
-            "X_val": validation[0] is not None,
+            "X_val": any(given is not None for given in validation),
             "callbacks": bool(self._callbacks()),
             "dropout": bool(np.any(self.dropout)),
         }
@@ -243,6 +247,8 @@ class BaseMLP(Fitted):
             Y_val = self._encoded(y_val)
             if len(X_val) != len(Y_val):
                 raise ValueError(f"X_val has {len(X_val)} rows, y_val has {len(Y_val)}")
+            if len(X_val) < 2:
+                raise ValueError("The validation set is too small: X_val has one row.")
             return (X, Y, weight), (X_val, Y_val, as_sample_weight(weight_val, len(X_val)))
         if not self.early_stopping:
             return (X, Y, weight), None
@@ -291,7 +297,7 @@ class BaseMLP(Fitted):
             state = before.state(self.network_)
             before.set_state(net, state.slots, state.step, state.epoch)
         report = (head.scale, self._offset(Y, weight))
-        watcher = self._watcher(net, n, report, validation, first)
+        watcher = self._watcher(n, report, validation, first)
         if validation is not None:
             validation = (validation[0], self._target(validation[1], head.loss), validation[2])
         train(
@@ -313,8 +319,6 @@ class BaseMLP(Fitted):
                 ConvergenceWarning,
                 stacklevel=FRAMES - 1,
             )
-        if self.early_stopping:
-            net.parameters[...] = self._best_parameters
         self.network_ = net
 
     def _batch_size(self, n: int, optimizer: Optimizer) -> int:
@@ -343,7 +347,6 @@ class BaseMLP(Fitted):
 
     def _watcher(
         self,
-        net: Network,
         n: int,
         report: tuple[float, float],
         validation: tuple[Any, ...] | None,
@@ -361,7 +364,6 @@ class BaseMLP(Fitted):
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_: list[float] | None = []
             self.best_validation_score_: float | None = -np.inf
-            self._best_parameters = net.parameters.copy()
         score = None
         if validation is not None:
             X_val, Y_val, weight_val = validation

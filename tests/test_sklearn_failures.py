@@ -1,0 +1,148 @@
+"""What the estimators do where training, its arguments or its data go wrong."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+
+import bpcore
+from bpcore.sklearn import MLPClassifier, MLPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+IRIS, SPECIES = load_iris(return_X_y=True)
+IRIS = (IRIS - IRIS.mean(0)) / IRIS.std(0)
+LETTERS = np.array(list("abc"))[SPECIES]
+rng = np.random.default_rng(0)
+X = rng.normal(size=(100, 3))
+Y = np.sin(X[:, 0]) + X[:, 1]
+QUICK = {"hidden_layer_sizes": 4, "max_iter": 10, "random_state": 0}
+
+
+# ---- class_weight --------------------------------------------------------------------------------
+
+
+def test_class_weight_by_parts():
+    """A batch without the class that has a weight is like any other."""
+    weighted = MLPClassifier(**QUICK, shuffle=False, class_weight={"c": 3.0})
+    by_rows = MLPClassifier(**QUICK, shuffle=False)
+    for rows in (slice(0, 100), slice(50, 150)):
+        data = IRIS[rows], LETTERS[rows]
+        weighted.partial_fit(*data, classes=list("abc"))
+        by_rows.partial_fit(*data, np.where(data[1] == "c", 3.0, 1.0), classes=list("abc"))
+    np.testing.assert_array_equal(weighted.network_.parameters, by_rows.network_.parameters)
+
+
+@pytest.mark.parametrize(
+    "weight, error, text",
+    [
+        ({"c": -1.0}, ValueError, r"class_weight\['c'\] must be finite and >= 0, got -1.0"),
+        ({"c": np.nan}, ValueError, r"class_weight\['c'\] must be finite and >= 0, got nan"),
+        (dict.fromkeys("abc", 0), ValueError, "class_weight leaves no row a weight above 0"),
+        ({"z": 1}, ValueError, "weight for label 'z'; the classes are 'a', 'b', 'c'"),
+        ("bal", ValueError, "class_weight must be 'balanced' or a dict, got 'bal'"),
+        (3, TypeError, "class_weight must be 'balanced', a dict"),
+    ],
+    ids=str,
+)
+def test_bad_class_weights(weight, error, text):
+    with pytest.raises(error, match=text):
+        MLPClassifier(**QUICK, class_weight=weight).fit(IRIS, LETTERS)
+    with pytest.raises(error, match=text):
+        MLPClassifier(**QUICK, class_weight=weight).partial_fit(IRIS, LETTERS, classes=list("abc"))
+
+
+def test_class_weights_of_several_labels():
+    several = np.column_stack([SPECIES > 0, SPECIES > 1]).astype(int)
+    weights = [{1: 2.0}, {0: 3.0, 1: 1.0}]
+    row = np.where(several[:, 0], 2.0, 1.0) * np.where(several[:, 1], 1.0, 3.0)
+    weighted = MLPClassifier(**QUICK, class_weight=weights).fit(IRIS, several)
+    by_rows = MLPClassifier(**QUICK).fit(IRIS, several, row)
+    np.testing.assert_array_equal(weighted.network_.parameters, by_rows.network_.parameters)
+    MLPClassifier(**QUICK, class_weight="balanced").fit(IRIS, several)
+    with pytest.raises(ValueError, match="a list of a dict for each of the 2"):
+        MLPClassifier(**QUICK, class_weight={1: 2.0}).fit(IRIS, several)
+
+
+# ---- fits that learn nothing ---------------------------------------------------------------------
+
+
+@BOTH
+def test_divergence_in_the_first_epoch_is_no_fit(kind):
+    settings = {"solver": "sgd", "learning_rate_init": 1e200, "batch_size": 16}
+    model = kind(**QUICK, **settings, early_stopping=True)
+    with pytest.raises(ValueError, match=r"non-finite .* epoch 0"):
+        model.fit(IRIS, SPECIES)
+    assert not hasattr(model, "network_")
+
+
+def test_divergence_later_keeps_the_best():
+    def explode(net, epoch, logs):
+        if epoch == 4:
+            net.optimizer.learning_rate = 1e200
+
+    settings = {"solver": "sgd", "early_stopping": True, "callbacks": [explode]}
+    model = MLPRegressor(**QUICK, **settings)
+    with pytest.warns(ConvergenceWarning, match="best validation score are kept"):
+        model.fit(X, Y)
+    scores = model.validation_scores_
+    assert len(scores) == 7 and np.isnan(scores[5:]).all() and np.isfinite(model.predict(X)).all()
+    assert model.network_.history.best_epoch == np.nanargmax(scores)
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_interrupted_before_anything_was_learnt(early_stopping):
+    class Interrupt:
+        def on_fit_begin(self, net):
+            raise KeyboardInterrupt
+
+    model = MLPRegressor(**QUICK, early_stopping=early_stopping, callbacks=[Interrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert not hasattr(model, "network_")
+
+
+@BOTH
+def test_one_validation_row_is_too_few(kind):
+    for early_stopping in (True, False):
+        model = kind(**QUICK, early_stopping=early_stopping)
+        with pytest.raises(ValueError, match="validation set is too small"):
+            model.fit(IRIS, SPECIES, X_val=IRIS[:1], y_val=SPECIES[:1])
+
+
+class NoScore(MLPRegressor):
+    """Whose scores are nan from an epoch on."""
+
+    def _score_of(self, Y, y, weight):
+        first = len(self.validation_scores_) == 0 and self.alpha > 0
+        return super()._score_of(Y, y, weight) if first else np.nan
+
+
+def test_scores_that_are_nan_are_no_improvement():
+    settings = {**QUICK, "max_iter": 50, "n_iter_no_change": 3, "early_stopping": True}
+    model = NoScore(**settings).fit(X, Y)
+    assert model.n_iter_ == 5 and np.isfinite(model.best_validation_score_)
+    with pytest.raises(ValueError, match="non-finite"):
+        NoScore(**settings, alpha=0.0).fit(X, Y)
+
+
+@BOTH
+def test_lbfgs_without_a_finite_loss_is_no_fit(kind):
+    model = kind(**QUICK, solver="lbfgs")
+    with pytest.raises(ValueError, match="non-finite"):
+        model.fit(IRIS * 1e306, SPECIES)
+    assert not hasattr(model, "network_")
+
+
+# ---- the weights that are kept -------------------------------------------------------------------
+
+
+def test_what_a_checkpoint_saves_at_the_end_is_what_the_estimator_keeps(tmp_path):
+    path = tmp_path / "model.safetensors"
+    settings = {"early_stopping": True, "learning_rate_init": 0.3, "n_iter_no_change": 4}
+    model = MLPRegressor(**QUICK | {"max_iter": 60}, **settings, callbacks=bpcore.Checkpoint(path))
+    model.fit(X, Y)
+    best = model.network_.history.best_epoch
+    assert best == np.argmax(model.validation_scores_) < model.n_iter_ - 1
+    np.testing.assert_array_equal(bpcore.load(path).parameters, model.network_.parameters)
