@@ -1,5 +1,7 @@
 """What the estimators do where training, its arguments or its data go wrong."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -146,3 +148,108 @@ def test_what_a_checkpoint_saves_at_the_end_is_what_the_estimator_keeps(tmp_path
     best = model.network_.history.best_epoch
     assert best == np.argmax(model.validation_scores_) < model.n_iter_ - 1
     np.testing.assert_array_equal(bpcore.load(path).parameters, model.network_.parameters)
+
+
+def test_a_callback_that_stops_in_the_last_epoch_has_stopped():
+    def stop(net, epoch, logs):
+        return epoch == 9
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = MLPRegressor(**QUICK, callbacks=stop).fit(X, Y)
+    assert model.n_iter_ == 10 and model.network_.history.stopped
+    with pytest.warns(ConvergenceWarning):
+        model = MLPRegressor(**QUICK).fit(X, Y)
+    assert not model.network_.history.stopped
+
+
+# ---- parameters ----------------------------------------------------------------------------------
+
+BAD = [
+    ({"momentum": 5}, ValueError, "momentum must be at least 0 and below 1, got 5"),
+    ({"beta_1": 9, "solver": "sgd"}, ValueError, "beta_1 must be at least 0 and below 1, got 9"),
+    ({"beta_2": 1.0, "solver": "lbfgs"}, ValueError, "beta_2 must be at least 0 and below 1"),
+    ({"epsilon": 0, "solver": "sgd"}, ValueError, "epsilon must be finite and > 0, got 0"),
+    ({"verbose": "yes"}, TypeError, "verbose must be an integer, got 'yes'"),
+    ({"verbose": -1}, ValueError, "verbose must be >= 0, got -1"),
+    (
+        {"solver": bpcore.SGD(), "learning_rate": "adaptive"},
+        ValueError,
+        r"learning_rate='adaptive' is for solver='sgd'; the solver SGD\(",
+    ),
+    (
+        {"solver": bpcore.SGD(), "learning_rate": "invscaling"},
+        ValueError,
+        "a learning rate of its own",
+    ),
+    ({"loss": "bce_logits"}, ValueError, "takes logits"),
+    ({"loss": "poisson_log"}, ValueError, "takes logits, or logs"),
+]
+
+
+@pytest.mark.parametrize("parameters, error, text", BAD, ids=[str(row[0]) for row in BAD])
+@BOTH
+def test_bad_parameters(kind, parameters, error, text):
+    with pytest.raises(error, match=text):
+        kind(**QUICK | parameters).fit(IRIS, SPECIES)
+
+
+@BOTH
+def test_the_losses_to_choose_from_can_be_chosen(kind):
+    with pytest.raises(ValueError, match="The choices are") as caught:
+        kind(loss="none of them").fit(IRIS, SPECIES)
+    names = str(caught.value).split("The choices are ")[1].split(", ")
+    assert "mae" in names and not [name for name in names if name.endswith(("_logits", "_log"))]
+
+
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", bpcore.CategoricalCrossEntropy()], ids=["name", "object"]
+)
+def test_cross_entropy_of_two_classes(loss):
+    with pytest.raises(ValueError, match="2 classes have one together: use 'log_loss' or 'bce'"):
+        MLPClassifier(**QUICK, loss=loss).fit(IRIS[:100], SPECIES[:100])
+
+
+def test_lbfgs_refuses_all_that_belongs_to_validation():
+    for given in ({"y_val": Y}, {"sample_weight_val": np.ones(100)}):
+        with pytest.raises(ValueError, match="X_val has no meaning with solver='lbfgs'"):
+            MLPRegressor(**QUICK, solver="lbfgs").fit(X, Y, **given)
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_one_number_is_the_weight_of_all_rows(kind, solver):
+    given = kind(**QUICK, solver=solver).fit(IRIS, SPECIES, 2.0)
+    same = kind(**QUICK, solver=solver).fit(IRIS, SPECIES, np.full(150, 2.0))
+    np.testing.assert_array_equal(given.network_.parameters, same.network_.parameters)
+    with pytest.raises(ValueError, match="weights must be finite and >= 0"):
+        kind(**QUICK).fit(IRIS, SPECIES, -1)
+
+
+@BOTH
+def test_text_and_masks_are_not_numbers(kind):
+    model = kind(**QUICK).fit(IRIS, SPECIES)
+    masked = np.ma.masked_array(IRIS, IRIS > 1)
+    for bad in (IRIS.astype(str), IRIS.astype("S"), IRIS.astype(str).tolist()):
+        for call in (model.predict, lambda X: model.fit(X, SPECIES)):
+            with pytest.raises(TypeError, match="X must hold real numbers"):
+                call(bad)
+    with pytest.raises(TypeError, match=r"X is a masked array with \d+ masked values"):
+        model.predict(masked)
+    with pytest.raises(TypeError, match=r"X is a masked array with \d+ masked values"):
+        model.fit(masked, SPECIES)
+    with pytest.raises(TypeError, match="X_val"):
+        model.fit(IRIS, SPECIES, X_val=masked, y_val=SPECIES)
+    whole = np.ma.masked_array(IRIS)
+    np.testing.assert_array_equal(model.predict(whole), model.predict(IRIS))
+    with pytest.raises(TypeError, match="y is a masked array"):
+        model.fit(IRIS, np.ma.masked_array(SPECIES, SPECIES > 1))
+
+
+def test_text_is_no_target_of_a_regression():
+    for numbers in (Y.astype(str), list(Y.astype(str))):
+        with pytest.raises(TypeError, match="y must hold real numbers"):
+            MLPRegressor(**QUICK).fit(X, numbers)

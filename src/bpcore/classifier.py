@@ -36,7 +36,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     solver : str or Optimizer
         "adam", "sgd", "lbfgs", the name of another optimiser of bpcore (which gets those of
         `learning_rate_init`, `beta_1`, `beta_2` and `epsilon` that it takes), or an optimiser with
-        its own settings, schedules included.
+        its own settings, schedules included: then those four, `momentum`, `nesterovs_momentum` and
+        `power_t` count for nothing, and `learning_rate` must be "constant".
     alpha : float
         The weight of the penalty: ``alpha / (2 n) * sum(W**2)``, for n rows a batch.
     batch_size : int or "auto"
@@ -88,7 +89,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     Attributes
     ----------
     network_ : bpcore.Network
-        What was trained; it can be saved, checked, exported.
+        What was trained; it can be saved, checked, exported. Its `history` holds bpcore's own loss,
+        `loss_curve_` the one reported; see ``docs/scikit-learn.md``.
     classes_ : ndarray of shape (n_classes,)
     coefs_, intercepts_ : list of ndarray
         Weights and biases of each layer, views of the network's; assigning to an entry copies.
@@ -173,7 +175,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Sparse matrices are made dense.
         y : array-like of shape (n,) or (n, n_labels)
             Class labels of any type, or a matrix of 0 and 1.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight : array-like of shape (n,) or float, optional
             Finite, 0 or more, not all 0.
         X_val, y_val, sample_weight_val : array-like, optional
             Rows to score after each epoch; with `early_stopping` they take the place of those that
@@ -187,12 +189,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ------
         ValueError, TypeError
             An argument or a parameter is not what it should be, or training diverged; the estimator
-            is as it was.
+            is as it was. With `early_stopping`, divergence after the first epoch is a warning.
+        KeyboardInterrupt
+            In the first epoch; the estimator is as it was. Later it is a warning.
 
         Warns
         -----
         ConvergenceWarning
-            `max_iter` was reached.
+            `max_iter` was reached, or training with `early_stopping` diverged.
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
@@ -327,7 +331,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             head = Head(BinaryCrossEntropy(reduction="sample_mean"), Sigmoid(), "logistic")
         if isinstance(self.loss, str) and self.loss == "log_loss":
             return head
-        return replace(head, loss=estimatorparts.loss_object(self.loss, ["log_loss"]))
+        loss = estimatorparts.loss_object(self.loss, ["log_loss"])
+        if loss.takes_labels and self._label_binarizer.y_type_ == "binary":
+            raise ValueError(
+                f"{loss.name} needs an output for each class, and {self.classes_.size} classes "
+                "have one together: use 'log_loss' or 'bce'"
+            )
+        return replace(head, loss=loss)
 
     def _target(self, Y: np.ndarray, loss: Loss) -> np.ndarray:
         labels = loss.takes_labels and self._label_binarizer.y_type_ == "multiclass"

@@ -15,7 +15,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
 from bpcore import estimatorparts
 from bpcore.checks import (
@@ -30,7 +29,7 @@ from bpcore.checks import (
 )
 from bpcore.classweights import combined
 from bpcore.estimatorfit import FRAMES, EpochEnd, minimise, train
-from bpcore.estimatorfitted import INPUT, Fitted, dense
+from bpcore.estimatorfitted import Fitted, dense, refuse_masks, refuse_text
 from bpcore.estimatorparts import Head
 from bpcore.losses import Loss
 from bpcore.network import Network
@@ -104,14 +103,24 @@ class BaseMLP(Fitted):
         if self.batch_size != "auto":
             whole(self.batch_size, "batch_size", 1)
         choose(self.learning_rate, ["constant", "invscaling", "adaptive"], "learning_rate")
+        if self.learning_rate != "constant" and isinstance(self.solver, Optimizer):
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} is for solver='sgd'; the solver "
+                f"{self.solver!r} has a learning rate of its own, which may be a schedule"
+            )
         finite_positive(self.learning_rate_init, "learning_rate_init")
         finite_non_negative(self.power_t, "power_t")
+        for name in ("momentum", "beta_1", "beta_2"):
+            fraction(getattr(self, name), name)
+        finite_positive(self.epsilon, "epsilon")
         whole(self.max_iter, "max_iter", 1)
         finite_non_negative(self.tol, "tol")
         fraction(self.validation_fraction, "validation_fraction")
         if self.n_iter_no_change != np.inf:
             whole(self.n_iter_no_change, "n_iter_no_change", 1)
         whole(self.max_fun, "max_fun", 1)
+        if not isinstance(self.verbose, bool | np.bool_):
+            whole(self.verbose, "verbose")
         for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
             boolean(getattr(self, name), name)
         if incremental and self.early_stopping:
@@ -121,6 +130,9 @@ class BaseMLP(Fitted):
         self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, ...], incremental: bool
     ) -> None:
         first = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
+        refuse_text(X, "X")
+        refuse_masks(X, "X")
+        refuse_masks(y, "y")
         X, Y, class_weight = self._validated(X, y, first, incremental)
         X = dense(X)
         if first:
@@ -243,7 +255,8 @@ class BaseMLP(Fitted):
         if X_val is None and weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val")
         if X_val is not None:
-            X_val = dense(validate_data(self, X_val, reset=False, **INPUT))
+            X_val = self._inputs(X_val, "X_val")
+            refuse_masks(y_val, "y_val")
             Y_val = self._encoded(y_val)
             if len(X_val) != len(Y_val):
                 raise ValueError(f"X_val has {len(X_val)} rows, y_val has {len(Y_val)}")
@@ -312,7 +325,8 @@ class BaseMLP(Fitted):
             callbacks=[watcher, *self._callbacks()],
             health=bool(self.verbose) and not incremental,
         )
-        if not (incremental or watcher.stopped) and self.n_iter_ == self.max_iter:
+        stopped = watcher.stopped or net.history.stopped
+        if not (incremental or stopped) and self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",

@@ -24,7 +24,7 @@ FRAMES = 6
 
 UNFIT = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
-    "need to be preprocessed."
+    "need to be preprocessed"
 )
 
 
@@ -96,7 +96,7 @@ class EpochEnd:
         if not estimator.early_stopping:
             return
         if estimator.best_validation_score_ == -np.inf:
-            raise ValueError(f"{UNFIT} No validation score is a number.")
+            raise ValueError(f"{UNFIT}: no validation score is a number")
         net.parameters[...] = estimator._best_parameters
         history.best_epoch = self.best_epoch
 
@@ -168,7 +168,7 @@ def train(
         warnings.warn("Training interrupted by user.", stacklevel=FRAMES)
     except DivergenceError as error:
         if not (estimator.early_stopping and estimator.n_iter_):
-            raise ValueError(f"{UNFIT} {error}") from error
+            raise ValueError(f"{UNFIT}: {error}") from error
         watcher.on_fit_end(net, net.history)
         estimator.validation_scores_.append(np.nan)
         warnings.warn(
