@@ -253,3 +253,26 @@ def test_text_is_no_target_of_a_regression():
     for numbers in (Y.astype(str), list(Y.astype(str))):
         with pytest.raises(TypeError, match="y must hold real numbers"):
             MLPRegressor(**QUICK).fit(X, numbers)
+
+
+def test_levenberg_marquardt_says_how_to_go_on_after_an_estimator():
+    network = MLPRegressor(**QUICK).fit(X, Y).network_
+    with pytest.raises(ValueError, match=r"loss='mse', or solver=LevenbergMarquardt\(\)"):
+        network.fit(X, Y, optimizer=bpcore.LevenbergMarquardt())
+    network = MLPRegressor("mse", **QUICK).fit(X, Y).network_
+    before = network.loss_value(X, Y)
+    network.fit(X, Y, optimizer=bpcore.LevenbergMarquardt())
+    assert network.loss_value(X, Y) < before
+
+
+def test_the_history_holds_the_loss_of_the_network():
+    """As the page of the docs says, for each loss that has another name there."""
+    model = MLPRegressor(**QUICK).fit(X, Y)
+    assert model.network_.history["loss"] == model.loss_curve_
+    model = MLPRegressor(**QUICK, solver=bpcore.LevenbergMarquardt()).fit(X, Y)
+    np.testing.assert_array_equal(model.network_.history["loss"], 2 * np.array(model.loss_curve_))
+    counts = np.round(np.exp(Y))
+    model = MLPRegressor("poisson", **QUICK).fit(X, counts)
+    more = np.array(model.loss_curve_) - model.network_.history["loss"]
+    logarithms = np.log(counts, out=np.zeros(100), where=counts > 0)
+    np.testing.assert_allclose(more, np.mean(counts * logarithms - counts), rtol=1e-12)

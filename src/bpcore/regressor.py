@@ -22,9 +22,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Parameters
     ----------
     loss : str or Loss
-        "squared_error", half the square, averaged over the outputs; "poisson", half the Poisson
-        deviance, summed over the outputs, with an exponential output; or a loss of bpcore, by name
-        ("mse", "mae", "huber", "quantile", ...) or as an object.
+        "squared_error", half the square, averaged over the outputs, which in `network_` is
+        ``Huber`` with the largest `delta` there is, or for `LevenbergMarquardt` half of "mse";
+        "poisson", half the Poisson deviance, summed over the outputs, with an exponential output;
+        or a loss of bpcore, by name ("mse", "mae", "huber", "quantile", ...) or as an object.
     hidden_layer_sizes : sequence of int or int
         The units of each hidden layer.
     activation : str, Activation or list of them
