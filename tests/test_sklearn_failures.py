@@ -276,3 +276,43 @@ def test_the_history_holds_the_loss_of_the_network():
     more = np.array(model.loss_curve_) - model.network_.history["loss"]
     logarithms = np.log(counts, out=np.zeros(100), where=counts > 0)
     np.testing.assert_allclose(more, np.mean(counts * logarithms - counts), rtol=1e-12)
+
+
+# ---- the quick ways of partial_fit ---------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_plain_arrays_and_lists_are_learnt_alike(kind, n_classes):
+    """Lists go through scikit-learn's checks and its `LabelBinarizer`, plain arrays do not."""
+    rows = np.isin(SPECIES, range(n_classes))
+    labels = (LETTERS if kind is MLPClassifier else SPECIES)[rows]
+    data = IRIS[rows], labels
+    known = {"classes": np.unique(labels)} if kind is MLPClassifier else {}
+    plain, other = kind(**QUICK), kind(**QUICK)
+    for _ in range(3):
+        plain.partial_fit(*data, **known)
+        other.partial_fit(*(part.tolist() for part in data), **known)
+    np.testing.assert_array_equal(plain.network_.parameters, other.network_.parameters)
+
+
+@BOTH
+def test_the_quick_way_refuses_what_the_other_does(kind):
+    known = {"classes": [0, 1, 2]} if kind is MLPClassifier else {}
+    model = kind(**QUICK).partial_fit(IRIS, SPECIES, **known)
+    before = model.network_.parameters.copy()
+    spoilt = IRIS.copy()
+    spoilt[3, 1] = np.nan
+    for bad, text in ((spoilt, "NaN"), (IRIS[:, :3], "3 features"), (IRIS[:0], "sample")):
+        with pytest.raises(ValueError, match=text):
+            model.partial_fit(bad, SPECIES[: len(bad)])
+    target = SPECIES.astype(float)
+    target[7] = np.inf
+    for bad, text in ((target, "infinity"), (SPECIES[1:], "inconsistent numbers")):
+        with pytest.raises(ValueError, match=text):
+            model.partial_fit(IRIS, bad)
+    if kind is MLPClassifier:
+        for label in (-1, 3):
+            with pytest.raises(ValueError, match="y. has classes not in"):
+                model.partial_fit(IRIS, np.where(SPECIES == 1, label, SPECIES))
+    np.testing.assert_array_equal(model.network_.parameters, before)

@@ -9,12 +9,10 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
 
 from bpcore import estimatorparts
 from bpcore.classweights import class_weights
 from bpcore.estimator import BaseMLP
-from bpcore.estimatorfitted import INPUT
 from bpcore.estimatorparts import Head
 from bpcore.layers import Sigmoid, Softmax
 from bpcore.losses import BinaryCrossEntropy, CategoricalCrossEntropy, Loss
@@ -280,7 +278,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise ValueError(f"classes={classes!r} is not what the first call was given: {known}")
 
     def _validated(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, ...]:
-        X, y = validate_data(self, X, y, multi_output=True, reset=first, **INPUT)
+        X, y = self._validated_pair(X, y, first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if first and not incremental:
@@ -315,6 +313,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def _encoded(self, y: Any) -> np.ndarray:
+        y_type = self._label_binarizer.y_type_
+        plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype == self.classes_.dtype
+        if plain and y_type in ("binary", "multiclass") and y.dtype.kind in "iufU":
+            # what LabelBinarizer does, in a hundredth of the time for a small batch
+            numbers = np.minimum(np.searchsorted(self.classes_, y), self.classes_.size - 1)
+            if (self.classes_[numbers] == y).all():
+                if y_type == "multiclass":
+                    return np.eye(self.classes_.size)[numbers]
+                return numbers.reshape(-1, 1).astype(np.float64)
         unseen = np.setdiff1d(unique_labels(y), self.classes_)
         if unseen.size:
             raise ValueError(

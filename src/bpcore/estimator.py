@@ -3,7 +3,6 @@
 `bpcore.classifier` and `bpcore.regressor` say what their kind of target adds.
 """
 
-import copy
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
@@ -31,6 +30,7 @@ from bpcore.classweights import combined
 from bpcore.estimatorfit import FRAMES, EpochEnd, minimise, train
 from bpcore.estimatorfitted import Fitted, dense, refuse_masks, refuse_text
 from bpcore.estimatorparts import Head
+from bpcore.generators import generator_from
 from bpcore.losses import Loss
 from bpcore.network import Network
 from bpcore.optimizers import Optimizer
@@ -147,7 +147,9 @@ class BaseMLP(Fitted):
         self.n_outputs_ = Y.shape[1]
         hidden = estimatorparts.hidden_widths(self.hidden_layer_sizes)
         widths = [X.shape[1], *hidden, self.n_outputs_]
-        random_state = check_random_state(self.random_state)
+        random_state = None
+        if first or self.early_stopping:  # it takes as long to make as a small batch to learn
+            random_state = check_random_state(self.random_state)
         weights = self._weights(widths, random_state, first)
         self._begin(len(widths), first)
         if isinstance(self.solver, str) and self.solver == "lbfgs":
@@ -157,7 +159,7 @@ class BaseMLP(Fitted):
             self._fit_stochastic(weights, dtype, data, random_state, first, incremental)
 
     def _weights(
-        self, widths: list[int], random_state: np.random.RandomState, first: bool
+        self, widths: list[int], random_state: np.random.RandomState | None, first: bool
     ) -> list[np.ndarray]:
         """Return the weights and biases to start from."""
         shapes = [layer for pair in itertools.pairwise(widths) for layer in (pair, pair[1:])]
@@ -246,7 +248,7 @@ class BaseMLP(Fitted):
         Y: np.ndarray,
         weight: np.ndarray | None,
         validation: tuple[Any, ...],
-        random_state: np.random.RandomState,
+        random_state: np.random.RandomState | None,
     ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
         """Return the rows to train on, and those to validate on if there are any."""
         X_val, y_val, weight_val = validation
@@ -291,7 +293,7 @@ class BaseMLP(Fitted):
         weights: list[np.ndarray],
         dtype: np.dtype,
         data: tuple[tuple[Any, ...], tuple[Any, ...] | None],
-        random_state: np.random.RandomState,
+        random_state: np.random.RandomState | None,
         first: bool,
         incremental: bool,
     ) -> None:
@@ -304,7 +306,7 @@ class BaseMLP(Fitted):
         if first:
             rng = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
         else:
-            rng = copy.deepcopy(self.network_.rng)
+            rng = generator_from(self.network_.rng.bit_generator.state)
         net, head = self._network(weights, dtype, batch_size * mean_weight, rng)
         if before is not None:  # the calls of partial_fit before
             state = before.state(self.network_)

@@ -80,6 +80,26 @@ class Fitted(BaseEstimator):
         check_is_fitted(self)
         return self.network_.predict(self._inputs(X, "X"))
 
+    def _validated_pair(self, X: Any, y: Any, first: bool, **keywords: Any) -> tuple[Any, Any]:
+        """Return X and y as `validate_data` does, at once for plain arrays that fit."""
+        if not first and self._is_plain(X) and type(y) is np.ndarray and y.shape == (len(X),):
+            kind = y.dtype.kind
+            if kind in "iuU" or (kind == "f" and np.isfinite(y).all()):
+                return X, y
+        return validate_data(self, X, y, multi_output=True, reset=first, **keywords, **INPUT)
+
+    def _is_plain(self, X: Any) -> bool:
+        return (
+            type(X) is np.ndarray
+            and X.dtype in INPUT["dtype"]
+            and X.dtype.isnative
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and len(X) > 0
+            and "feature_names_in_" not in vars(self)
+            and _core.find_unfit(X, X.dtype) is None
+        )
+
     def _inputs(self, X: Any, argument: str) -> np.ndarray:
         """Return rows for a fitted estimator, checked, as an array."""
         refuse_text(X, argument)

@@ -7,11 +7,10 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from bpcore import estimatorparts
 from bpcore.estimator import BaseMLP
-from bpcore.estimatorfitted import INPUT, refuse_text
+from bpcore.estimatorfitted import refuse_text
 from bpcore.estimatorparts import Head
 from bpcore.losses import Loss, MeanSquaredError, Poisson
 
@@ -215,7 +214,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     # ---- what makes it a regressor ---------------------------------------------------------------
 
     def _validated(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, ...]:
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, reset=first, **INPUT)
+        X, y = self._validated_pair(X, y, first, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, self._encoded(y), None
