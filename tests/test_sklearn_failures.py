@@ -313,6 +313,6 @@ def test_the_quick_way_refuses_what_the_other_does(kind):
             model.partial_fit(IRIS, bad)
     if kind is MLPClassifier:
         for label in (-1, 3):
-            with pytest.raises(ValueError, match="y. has classes not in"):
+            with pytest.raises(ValueError, match=r"y. has classes not in"):
                 model.partial_fit(IRIS, np.where(SPECIES == 1, label, SPECIES))
     np.testing.assert_array_equal(model.network_.parameters, before)
