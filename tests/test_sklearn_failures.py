@@ -150,6 +150,33 @@ def test_what_a_checkpoint_saves_at_the_end_is_what_the_estimator_keeps(tmp_path
     np.testing.assert_array_equal(bpcore.load(path).parameters, model.network_.parameters)
 
 
+def test_ctrl_c_keeps_the_best_weights():
+    seen = []
+
+    def interrupt(net, epoch, logs):
+        seen.append(net.parameters.copy())
+        if epoch == 30:
+            raise KeyboardInterrupt
+
+    settings = {"early_stopping": True, "learning_rate_init": 0.3, "n_iter_no_change": 100}
+    model = MLPRegressor(**QUICK | {"max_iter": 60}, **settings, callbacks=interrupt)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(X, Y)
+    best = int(np.argmax(model.validation_scores_))
+    assert model.network_.history.best_epoch == best < 30
+    np.testing.assert_array_equal(model.network_.parameters, seen[best])
+
+
+def test_the_best_weights_may_be_those_of_an_earlier_fit():
+    settings = {"early_stopping": True, "warm_start": True, "solver": "sgd"}
+    model = MLPRegressor(**QUICK, **settings).fit(X, Y)
+    kept = model.network_.parameters.copy()
+    assert model.network_.history.best_epoch is not None
+    model.set_params(learning_rate_init=3.0, max_iter=2).fit(X, Y)
+    assert model.network_.history.best_epoch is None
+    np.testing.assert_array_equal(model.network_.parameters, kept)
+
+
 def test_a_callback_that_stops_in_the_last_epoch_has_stopped():
     def stop(net, epoch, logs):
         return epoch == 9
