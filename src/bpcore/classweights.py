@@ -1,6 +1,6 @@
 """Weights of classes, as weights of rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,23 +53,48 @@ def row_weights(
     if class_weight is None:
         return sample_weight
     labels, n_classes = _labels(y, loss, n_out)
+    rows = class_weights(class_weight, labels, range(n_classes))[labels]
+    return combined(rows, sample_weight, dtype)
+
+
+def class_weights(class_weight: Any, labels: np.ndarray, classes: Sequence[Any]) -> np.ndarray:
+    """Return the weight of each class.
+
+    Parameters
+    ----------
+    class_weight : "balanced" or mapping of label to number
+    labels : ndarray of int
+        The number of each row's class.
+    classes : sequence
+        The labels that a mapping goes by, in the order of their numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bpcore.classweights import class_weights
+    >>> class_weights({"b": 3}, np.array([0, 0, 1]), ["a", "b"])
+    array([1., 3.])
+    """
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight must be 'balanced' or a dict, got {class_weight!r}")
-        weights = _balanced(labels, n_classes)
-    elif isinstance(class_weight, Mapping):
-        weights = _given(class_weight, n_classes)
-    else:
-        raise TypeError(
-            f"class_weight must be 'balanced', a dict of label to weight, or None, got "
-            f"{class_weight!r}"
-        )
-    rows = weights[labels]
+        return _balanced(labels, classes)
+    if isinstance(class_weight, Mapping):
+        return _given(class_weight, classes)
+    raise TypeError(
+        f"class_weight must be 'balanced', a dict of label to weight, or None, got {class_weight!r}"
+    )
+
+
+def combined(
+    rows: np.ndarray, sample_weight: np.ndarray | None, dtype: np.dtype | None
+) -> np.ndarray | None:
+    """Return weights of rows by their classes, times their own, checked."""
     if sample_weight is not None:
-        rows *= sample_weight
+        rows = rows * sample_weight
     if not rows.any():
         raise ValueError("class_weight leaves no row a weight above 0")
-    return as_sample_weight(rows, labels.size, dtype)
+    return as_sample_weight(rows, len(rows), dtype)
 
 
 def described(class_weight: Any) -> str | None:
@@ -97,24 +122,35 @@ def _labels(y: np.ndarray, loss: Loss, n_out: int) -> tuple[np.ndarray, int]:
     return y[:, 0].astype(np.intp), 2
 
 
-def _balanced(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    counts = np.bincount(labels, minlength=n_classes)
+def _balanced(labels: np.ndarray, classes: Sequence[Any]) -> np.ndarray:
+    counts = np.bincount(labels, minlength=len(classes))
     if not counts.all():
-        missing = int(counts.argmin())
+        missing = _plain(classes)[int(counts.argmin())]
         raise ValueError(
-            f"class_weight='balanced' needs rows of every class, and of label {missing} there are "
-            "none; give a dict"
+            f"class_weight='balanced' needs rows of every class, and of label {missing!r} there "
+            "are none; give a dict"
         )
-    return labels.size / (n_classes * counts)
+    return labels.size / (len(classes) * counts)
 
 
-def _given(class_weight: Mapping[Any, Any], n_classes: int) -> np.ndarray:
-    weights = np.ones(n_classes)
+def _given(class_weight: Mapping[Any, Any], classes: Sequence[Any]) -> np.ndarray:
+    weights = np.ones(len(classes))
+    number = {label: i for i, label in enumerate(_plain(classes))}
     for label, weight in class_weight.items():
-        if label not in range(n_classes):
-            raise ValueError(
-                f"class_weight has a weight for label {label!r}; labels go from 0 to "
-                f"{n_classes - 1}"
-            )
-        weights[int(label)] = finite_non_negative(weight, f"class_weight[{label!r}]")
+        if label not in number:
+            if isinstance(classes, range):
+                known = f"labels go from 0 to {len(classes) - 1}"
+            else:
+                known = f"the classes are {_shortened(list(number))}"
+            raise ValueError(f"class_weight has a weight for label {label!r}; {known}")
+        weights[number[label]] = finite_non_negative(weight, f"class_weight[{label!r}]")
     return weights
+
+
+def _plain(classes: Sequence[Any]) -> list[Any]:
+    """Return labels as Python's own objects, which print as they are written."""
+    return classes.tolist() if isinstance(classes, np.ndarray) else list(classes)
+
+
+def _shortened(labels: list[Any]) -> str:
+    return ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")

@@ -3,18 +3,17 @@
 `bpcore.classifier` and `bpcore.regressor` say what their kind of target adds.
 """
 
-import copy
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
 from bpcore import estimatorparts
 from bpcore.checks import (
@@ -27,9 +26,11 @@ from bpcore.checks import (
     fraction,
     whole,
 )
+from bpcore.classweights import combined
 from bpcore.estimatorfit import FRAMES, EpochEnd, minimise, train
-from bpcore.estimatorfitted import INPUT, Fitted, dense
+from bpcore.estimatorfitted import Fitted, dense, refuse_masks, refuse_text
 from bpcore.estimatorparts import Head
+from bpcore.generators import generator_from
 from bpcore.losses import Loss
 from bpcore.network import Network
 from bpcore.optimizers import Optimizer
@@ -102,14 +103,24 @@ class BaseMLP(Fitted):
         if self.batch_size != "auto":
             whole(self.batch_size, "batch_size", 1)
         choose(self.learning_rate, ["constant", "invscaling", "adaptive"], "learning_rate")
+        if self.learning_rate != "constant" and isinstance(self.solver, Optimizer):
+            raise ValueError(
+                f"learning_rate={self.learning_rate!r} is for solver='sgd'; the solver "
+                f"{self.solver!r} has a learning rate of its own, which may be a schedule"
+            )
         finite_positive(self.learning_rate_init, "learning_rate_init")
         finite_non_negative(self.power_t, "power_t")
+        for name in ("momentum", "beta_1", "beta_2"):
+            fraction(getattr(self, name), name)
+        finite_positive(self.epsilon, "epsilon")
         whole(self.max_iter, "max_iter", 1)
         finite_non_negative(self.tol, "tol")
         fraction(self.validation_fraction, "validation_fraction")
         if self.n_iter_no_change != np.inf:
             whole(self.n_iter_no_change, "n_iter_no_change", 1)
         whole(self.max_fun, "max_fun", 1)
+        if not isinstance(self.verbose, bool | np.bool_):
+            whole(self.verbose, "verbose")
         for name in ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"):
             boolean(getattr(self, name), name)
         if incremental and self.early_stopping:
@@ -119,19 +130,26 @@ class BaseMLP(Fitted):
         self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, ...], incremental: bool
     ) -> None:
         first = not self.__sklearn_is_fitted__() or not (self.warm_start or incremental)
+        refuse_text(X, "X")
+        refuse_masks(X, "X")
+        refuse_masks(y, "y")
         X, Y, class_weight = self._validated(X, y, first, incremental)
         X = dense(X)
         if first:
             dtype = X.dtype if self.dtype is None else as_dtype(self.dtype)
         else:
             dtype = self.network_.dtype
+        if isinstance(sample_weight, Real):
+            sample_weight = np.full(len(X), float(sample_weight))
         weight = as_sample_weight(sample_weight, len(X))
         if class_weight is not None:
-            weight = as_sample_weight(class_weight * (1.0 if weight is None else weight), len(X))
+            weight = combined(class_weight, weight, None)
         self.n_outputs_ = Y.shape[1]
         hidden = estimatorparts.hidden_widths(self.hidden_layer_sizes)
         widths = [X.shape[1], *hidden, self.n_outputs_]
-        random_state = check_random_state(self.random_state)
+        random_state = None
+        if first or self.early_stopping:  # it takes as long to make as a small batch to learn
+            random_state = check_random_state(self.random_state)
         weights = self._weights(widths, random_state, first)
         self._begin(len(widths), first)
         if isinstance(self.solver, str) and self.solver == "lbfgs":
@@ -141,7 +159,7 @@ class BaseMLP(Fitted):
             self._fit_stochastic(weights, dtype, data, random_state, first, incremental)
 
     def _weights(
-        self, widths: list[int], random_state: np.random.RandomState, first: bool
+        self, widths: list[int], random_state: np.random.RandomState | None, first: bool
     ) -> list[np.ndarray]:
         """Return the weights and biases to start from."""
         shapes = [layer for pair in itertools.pairwise(widths) for layer in (pair, pair[1:])]
@@ -203,7 +221,7 @@ class BaseMLP(Fitted):
         validation: tuple[Any, ...],
     ) -> None:
         given = {
-            "X_val": validation[0] is not None,
+            "X_val": any(given is not None for given in validation),
             "callbacks": bool(self._callbacks()),
             "dropout": bool(np.any(self.dropout)),
         }
@@ -230,7 +248,7 @@ class BaseMLP(Fitted):
         Y: np.ndarray,
         weight: np.ndarray | None,
         validation: tuple[Any, ...],
-        random_state: np.random.RandomState,
+        random_state: np.random.RandomState | None,
     ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
         """Return the rows to train on, and those to validate on if there are any."""
         X_val, y_val, weight_val = validation
@@ -239,10 +257,13 @@ class BaseMLP(Fitted):
         if X_val is None and weight_val is not None:
             raise ValueError("sample_weight_val needs X_val and y_val")
         if X_val is not None:
-            X_val = dense(validate_data(self, X_val, reset=False, **INPUT))
+            X_val = self._inputs(X_val, "X_val")
+            refuse_masks(y_val, "y_val")
             Y_val = self._encoded(y_val)
             if len(X_val) != len(Y_val):
                 raise ValueError(f"X_val has {len(X_val)} rows, y_val has {len(Y_val)}")
+            if len(X_val) < 2:
+                raise ValueError("The validation set is too small: X_val has one row.")
             return (X, Y, weight), (X_val, Y_val, as_sample_weight(weight_val, len(X_val)))
         if not self.early_stopping:
             return (X, Y, weight), None
@@ -272,7 +293,7 @@ class BaseMLP(Fitted):
         weights: list[np.ndarray],
         dtype: np.dtype,
         data: tuple[tuple[Any, ...], tuple[Any, ...] | None],
-        random_state: np.random.RandomState,
+        random_state: np.random.RandomState | None,
         first: bool,
         incremental: bool,
     ) -> None:
@@ -285,13 +306,13 @@ class BaseMLP(Fitted):
         if first:
             rng = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
         else:
-            rng = copy.deepcopy(self.network_.rng)
+            rng = generator_from(self.network_.rng.bit_generator.state)
         net, head = self._network(weights, dtype, batch_size * mean_weight, rng)
         if before is not None:  # the calls of partial_fit before
             state = before.state(self.network_)
             before.set_state(net, state.slots, state.step, state.epoch)
         report = (head.scale, self._offset(Y, weight))
-        watcher = self._watcher(net, n, report, validation, first)
+        watcher = self._watcher(n, report, validation, first)
         if validation is not None:
             validation = (validation[0], self._target(validation[1], head.loss), validation[2])
         train(
@@ -306,15 +327,14 @@ class BaseMLP(Fitted):
             callbacks=[watcher, *self._callbacks()],
             health=bool(self.verbose) and not incremental,
         )
-        if not (incremental or watcher.stopped) and self.n_iter_ == self.max_iter:
+        stopped = watcher.stopped or net.history.stopped
+        if not (incremental or stopped) and self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                 "optimization hasn't converged yet.",
                 ConvergenceWarning,
                 stacklevel=FRAMES - 1,
             )
-        if self.early_stopping:
-            net.parameters[...] = self._best_parameters
         self.network_ = net
 
     def _batch_size(self, n: int, optimizer: Optimizer) -> int:
@@ -343,7 +363,6 @@ class BaseMLP(Fitted):
 
     def _watcher(
         self,
-        net: Network,
         n: int,
         report: tuple[float, float],
         validation: tuple[Any, ...] | None,
@@ -361,7 +380,6 @@ class BaseMLP(Fitted):
         if validation is not None and self.validation_scores_ is None:
             self.validation_scores_: list[float] | None = []
             self.best_validation_score_: float | None = -np.inf
-            self._best_parameters = net.parameters.copy()
         score = None
         if validation is not None:
             X_val, Y_val, weight_val = validation

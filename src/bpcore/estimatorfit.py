@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from bpcore.callbacks import Columns
 from bpcore.errors import DivergenceError
+from bpcore.history import History
 from bpcore.network import Network
 from bpcore.optimizers import SGD
 
@@ -24,7 +25,7 @@ FRAMES = 6
 
 UNFIT = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
-    "need to be preprocessed."
+    "need to be preprocessed"
 )
 
 
@@ -55,6 +56,7 @@ class EpochEnd:
         self.estimator, self.n_rows, self.score = estimator, n_rows, score
         self.scale, self.offset = report
         self.stopped = False
+        self.best_epoch: int | None = None  # None: the best weights are those of an earlier fit
 
     def check_fit(self, net: Network, columns: Columns) -> None:
         """Say which figure there will be."""
@@ -92,14 +94,25 @@ class EpochEnd:
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score
             estimator._best_parameters = net.parameters.copy()
+            self.best_epoch = estimator.n_iter_ - 1
+
+    def on_fit_end(self, net: Network, history: History) -> None:
+        """Go back to the best weights, before others see or save them."""
+        estimator = self.estimator
+        if not estimator.early_stopping:
+            return
+        if estimator.best_validation_score_ == -np.inf:
+            raise ValueError(f"{UNFIT}: no validation score is a number")
+        net.parameters[...] = estimator._best_parameters
+        history.best_epoch = self.best_epoch
 
     def compare(self, figure: float, best: float, sign: int) -> None:
-        """Count the epochs in a row that are not better than the best by `tol`."""
+        """Count the epochs in a row that are not better than the best by `tol`; nan never is."""
         estimator = self.estimator
-        if sign * figure < sign * best + estimator.tol:
-            estimator._no_improvement_count += 1
-        else:
+        if sign * figure >= sign * best + estimator.tol:
             estimator._no_improvement_count = 0
+        else:
+            estimator._no_improvement_count += 1
 
     def stop_or_slow_down(self, net: Network) -> bool:
         """Say what has not improved; return whether to stop."""
@@ -146,16 +159,23 @@ def train(
     epochs: int,
     **keywords: Any,
 ) -> None:
-    """Train by bpcore's loop until the watcher, a callback or the user stops it."""
+    """Train by bpcore's loop until the watcher, a callback or the user stops it.
+
+    A fit that ends before its first epoch does has nothing to show, and raises.
+    """
     X, y, weight = data
     estimator = watcher.estimator
     try:
         net.fit(X, y, sample_weight=weight, epochs=epochs, **keywords)
     except KeyboardInterrupt:
+        if not estimator.n_iter_:
+            raise
+        watcher.on_fit_end(net, net.history)
         warnings.warn("Training interrupted by user.", stacklevel=FRAMES)
     except DivergenceError as error:
-        if not estimator.early_stopping:
-            raise ValueError(f"{UNFIT} {error}") from error
+        if not (estimator.early_stopping and estimator.n_iter_):
+            raise ValueError(f"{UNFIT}: {error}") from error
+        watcher.on_fit_end(net, net.history)
         estimator.validation_scores_.append(np.nan)
         warnings.warn(
             f"Stochastic Optimizer: {error}. The weights with the best validation score are kept.",
@@ -204,7 +224,7 @@ def minimise(
         callback=report,
         options={"maxiter": max_iter, "maxfun": max_fun, "gtol": tol},
     )
-    if not np.isfinite(result.x).all():
+    if not (np.isfinite(result.fun) and np.isfinite(result.x).all()):
         raise ValueError(UNFIT)
     net.parameters[...] = result.x
     if result.status != 0:

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from bpcore import _core
 from bpcore.dense import Dense
+from bpcore.errors import DTypeError
 from bpcore.estimatorparts import LayerArrays
 from bpcore.network import Network
 from bpcore.optimizers import Optimizer
@@ -63,6 +64,7 @@ class Fitted(BaseEstimator):
 
     @property
     def _optimizer(self) -> Optimizer | None:
+        """What scikit-learn's estimators call it; its own tests look at the learning rate there."""
         return self.network_.optimizer
 
     def _outputs(self, X: Any) -> np.ndarray:
@@ -76,7 +78,50 @@ class Fitted(BaseEstimator):
             if y is not None and _core.find_unfit(X, net.dtype) is None:
                 return y
         check_is_fitted(self)
-        return self.network_.predict(dense(validate_data(self, X, reset=False, **INPUT)))
+        return self.network_.predict(self._inputs(X, "X"))
+
+    def _validated_pair(self, X: Any, y: Any, first: bool, **keywords: Any) -> tuple[Any, Any]:
+        """Return X and y as `validate_data` does, at once for plain arrays that fit."""
+        if not first and self._is_plain(X) and type(y) is np.ndarray and y.shape == (len(X),):
+            kind = y.dtype.kind
+            if kind in "iuU" or (kind == "f" and np.isfinite(y).all()):
+                return X, y
+        return validate_data(self, X, y, multi_output=True, reset=first, **keywords, **INPUT)
+
+    def _is_plain(self, X: Any) -> bool:
+        return (
+            type(X) is np.ndarray
+            and X.dtype in INPUT["dtype"]
+            and X.dtype.isnative
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and len(X) > 0
+            and "feature_names_in_" not in vars(self)
+            and _core.find_unfit(X, X.dtype) is None
+        )
+
+    def _inputs(self, X: Any, argument: str) -> np.ndarray:
+        """Return rows for a fitted estimator, checked, as an array."""
+        refuse_text(X, argument)
+        refuse_masks(X, argument)
+        return dense(validate_data(self, X, reset=False, **INPUT))
+
+
+def refuse_text(values: Any, argument: str) -> None:
+    """Raise TypeError for text and dates, which `validate_data` may turn into numbers."""
+    array = np.asarray(values) if isinstance(values, list | tuple) else values
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "kind", "f") in "SUMm":
+        raise DTypeError(f"{argument} must hold real numbers, got {dtype}")
+
+
+def refuse_masks(values: Any, argument: str) -> None:
+    """Raise TypeError for a masked array, whose masked values `validate_data` would take."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DTypeError(
+            f"{argument} is a masked array with {np.ma.count_masked(values)} masked values; fill "
+            "or drop them first"
+        )
 
 
 def dense(X: Any) -> np.ndarray:

@@ -145,15 +145,21 @@ def takes_all_rows(solver: Any) -> bool:
 
 def loss_object(spec: Any, own: Sequence[str]) -> Loss:
     """Return a loss from a name of bpcore's or an object; `own` are further names, for messages."""
-    if isinstance(spec, str):
-        choose(spec, [*own, *(name for name in LOSSES if name not in own)], "loss")
+    if isinstance(spec, str) and spec not in LOSSES:
+        usable = [name for name in LOSSES if not _is_on_another_scale(losses.get(name))]
+        choose(spec, [*own, *(name for name in usable if name not in own)], "loss")
     loss = copy.copy(losses.get(spec))
-    if any(getattr(loss, argument) for argument in loss.scales):
+    if _is_on_another_scale(loss):
         raise ValueError(
             f"loss {loss!r} takes logits, or logs, but an estimator's outputs are neither: use "
             f"{type(loss).__name__}() and the output activation"
         )
     return loss
+
+
+def _is_on_another_scale(loss: Loss) -> bool:
+    """Return whether a loss takes logits, or logs, of predictions."""
+    return any(getattr(loss, argument) for argument in loss.scales)
 
 
 def optimizer(solver: Any, settings: dict[str, Any]) -> Optimizer:

@@ -129,6 +129,7 @@ class Run:
                 bar.stop()
         finally:
             net.history = self.history(self.fit.epoch)
+        net.history.stopped = stopped
         self.finished = self.ended or self.fit.epoch == epochs
         if watchers:
             self.end()

@@ -24,6 +24,8 @@ class History(Mapping[str, list[Any]]):
     ----------
     best_epoch : int or None
         The epoch, from 0, whose weights early stopping gave back to the network; None if none were.
+    stopped : bool
+        Whether a callback ended the fit.
 
     Examples
     --------
@@ -39,6 +41,7 @@ class History(Mapping[str, list[Any]]):
     def __init__(self, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
         self._columns = dict(columns)
         self.best_epoch: int | None = None
+        self.stopped = False
 
     def __getitem__(self, name: str) -> list[Any]:
         values = self._columns[name]

@@ -112,7 +112,10 @@ class LevenbergMarquardt(Optimizer):
         """Refuse what least squares cannot do."""
         name = type(self).__name__
         if not isinstance(net.loss, MeanSquaredError):
-            raise ValueError(f"{name} is for loss 'mse', the network has {net.loss!r}")
+            raise ValueError(
+                f"{name} is for loss 'mse', the network has {net.loss!r}. For the network of an "
+                f"MLPRegressor give that loss='mse', or solver={name}()"
+            )
         if net.l1:
             raise ValueError(f"{name} cannot have an l1 penalty, the network has l1={net.l1:g}")
         if any(isinstance(layer, Dropout) for layer in net.layers):

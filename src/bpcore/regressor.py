@@ -7,11 +7,10 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from bpcore import estimatorparts
 from bpcore.estimator import BaseMLP
-from bpcore.estimatorfitted import INPUT
+from bpcore.estimatorfitted import refuse_text
 from bpcore.estimatorparts import Head
 from bpcore.losses import Loss, MeanSquaredError, Poisson
 
@@ -22,9 +21,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Parameters
     ----------
     loss : str or Loss
-        "squared_error", half the square, averaged over the outputs; "poisson", half the Poisson
-        deviance, summed over the outputs, with an exponential output; or a loss of bpcore, by name
-        ("mse", "mae", "huber", "quantile", ...) or as an object.
+        "squared_error", half the square, averaged over the outputs, which in `network_` is
+        ``Huber`` with the largest `delta` there is, or for `LevenbergMarquardt` half of "mse";
+        "poisson", half the Poisson deviance, summed over the outputs, with an exponential output;
+        or a loss of bpcore, by name ("mse", "mae", "huber", "quantile", ...) or as an object.
     hidden_layer_sizes : sequence of int or int
         The units of each hidden layer.
     activation : str, Activation or list of them
@@ -33,7 +33,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     solver : str or Optimizer
         "adam", "sgd", "lbfgs", the name of another optimiser of bpcore (which gets those of
         `learning_rate_init`, `beta_1`, `beta_2` and `epsilon` that it takes), or an optimiser with
-        its own settings, schedules included.
+        its own settings, schedules included: then those four, `momentum`, `nesterovs_momentum` and
+        `power_t` count for nothing, and `learning_rate` must be "constant".
     alpha : float
         The weight of the penalty: ``alpha / (2 n) * sum(W**2)``, for n rows a batch.
     batch_size : int or "auto"
@@ -81,7 +82,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Attributes
     ----------
     network_ : bpcore.Network
-        What was trained; it can be saved, checked, exported.
+        What was trained; it can be saved, checked, exported. Its `history` holds bpcore's own loss,
+        `loss_curve_` the one reported; see ``docs/scikit-learn.md``.
     coefs_, intercepts_ : list of ndarray
         Weights and biases of each layer, views of the network's; assigning to an entry copies.
     loss_ : float
@@ -165,7 +167,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         X : {array-like, sparse matrix} of shape (n, n_features)
             Sparse matrices are made dense.
         y : array-like of shape (n,) or (n, n_outputs)
-        sample_weight : array-like of shape (n,), optional
+        sample_weight : array-like of shape (n,) or float, optional
             Finite, 0 or more, not all 0.
         X_val, y_val, sample_weight_val : array-like, optional
             Rows to score after each epoch; with `early_stopping` they take the place of those that
@@ -179,12 +181,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ------
         ValueError, TypeError
             An argument or a parameter is not what it should be, or training diverged; the estimator
-            is as it was.
+            is as it was. With `early_stopping`, divergence after the first epoch is a warning.
+        KeyboardInterrupt
+            In the first epoch; the estimator is as it was. Later it is a warning.
 
         Warns
         -----
         ConvergenceWarning
-            `max_iter` was reached.
+            `max_iter` was reached, or training with `early_stopping` diverged.
         """
         return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
@@ -210,13 +214,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     # ---- what makes it a regressor ---------------------------------------------------------------
 
     def _validated(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, ...]:
-        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, reset=first, **INPUT)
+        X, y = self._validated_pair(X, y, first, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, self._encoded(y), None
 
     def _encoded(self, y: Any) -> np.ndarray:
         y = np.asarray(y)
+        refuse_text(y, "y")
         if y.dtype.kind != "f":
             y = y.astype(np.float64)
         return y.reshape(len(y), -1)
