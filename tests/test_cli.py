@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,8 @@ def test_errors_are_one_line(run):
         run("train", "--loss", "mae"), "--loss is for a quantity; 'species' has classes"
     )
     assert_one_line(run(), "COMMAND")
+    assert_one_line(run("train", "--epoch", "5"), "--epoch (see bpcore train --help)")
+    assert_one_line(run("train", "--out", "few.csv"), "--out: expected a folder, found 'few.csv'")
     assert not os.path.exists("bpcore-runs")
 
 
@@ -245,14 +248,17 @@ def test_divergence_and_warnings_are_one_line(run, monkeypatch):
         import warnings
 
         warnings.warn("units\nare dead", bpcore.DeadUnitsWarning, stacklevel=2)
-        raise bpcore.DivergenceError("epoch 3: the loss is nan")
+        error = bpcore.DivergenceError("try gradient_clip")
+        error.epoch, error.batch, error.learning_rate = 2, 0, 0.0025
+        raise error
 
     monkeypatch.setattr(bpcore.Network, "fit", diverge)
     code, _, err = run("train", "--quiet")
     assert code == 1
     assert err.splitlines() == [
         "bpcore: warning: units are dead",
-        "bpcore: epoch 3: the loss is nan",
+        "bpcore: training diverged in epoch 3 of 200, at a learning rate of 0.0025; nothing is "
+        "saved; give a smaller --learning-rate (it was 0.003)",
     ]
     assert not os.listdir("bpcore-runs")
 
@@ -328,3 +334,49 @@ def test_train_warns_of_ill_networks_in_a_line(run):
     assert "layer 1 (Tanh)" in lines[0] and "smaller learning_rate" in lines[0]
     assert ".py" not in err
     assert "warning" not in run("train", "--epochs", 30, "--quiet")[2]
+
+
+def test_a_large_network_is_proven_along_random_directions(run):
+    started = time.perf_counter()
+    code, out, _ = run("train", "--hidden", "700,700", "--epochs", 1, "--quiet", "--out", "m")
+    assert code == 0
+    assert "derivatives along random directions, worst" in " ".join(out.split())
+    assert time.perf_counter() - started < 20  # entry by entry it takes minutes
+    assert "along" not in run("train", "--epochs", 1, "--quiet", "--out", "n")[1]
+
+
+def test_an_earlier_model_and_its_exports_are_replaced(run):
+    train = ["train", "--quiet", "--out", "m", "--epochs"]
+    Path("m").mkdir()
+    Path("m/notes.txt").write_text("mine")
+    assert run(*train, 2)[::2] == (0, "")
+    assert run("export", "c", "m")[0] == 0
+    Path("m/model.onnx").write_text("not from here")
+    first = Path("m/model.safetensors").read_bytes()
+    code, _, err = run(*train, 3)
+    assert (code, err) == (
+        0,
+        "bpcore: replaced the earlier model in m; removed what was exported of it: "
+        "model.c, model.h, model.json\n",
+    )
+    assert Path("m/model.safetensors").read_bytes() != first
+    left = {path.name for path in Path("m").iterdir()} - {"loss.png"}
+    assert left == {"model.safetensors", "history.csv", "notes.txt", "model.onnx"}
+
+
+def test_only_the_command_asked_for_is_imported():
+    code = (
+        "import sys; from bpcore.cli import main; main(['info', '--json'])\n"
+        "found = {n for n in sys.modules if n.startswith('bpcore.commands.')}\n"
+        "assert 'bpcore.commands.info' in found and not {'bpcore.commands.train',"
+        " 'bpcore.commands.bench', 'bpcore.commands.export'} & found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+
+
+def test_ctrl_c_while_a_command_is_imported(run, monkeypatch):
+    def stop(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bpcore.cli.import_module", stop)
+    assert run("info") == (130, "", "bpcore: stopped by Ctrl-C\n")

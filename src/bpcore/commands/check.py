@@ -9,9 +9,8 @@ from bpcore.commands.options import add_data, add_json, add_model, add_seed, who
 from bpcore.commands.proof import prove
 from bpcore.commands.report import Report
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "check the gradients of a trained model on a table with its target"
 EPILOG = """\
 Every gradient is compared with central differences of the loss. --save-batch
 keeps the rows it was done on for a backward pass of your own: an .npz file with

@@ -16,9 +16,8 @@ from bpcore.tablefiles import read_bytes
 from bpcore.tables import InputError, shorten
 from bpcore.tensorfile import read_all
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "say which mistake is in gradients of your own"
 EPILOG = """\
 GRADIENTS is what your backward pass gives for the weights of MODEL on the rows
 of DATA:

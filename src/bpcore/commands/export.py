@@ -16,9 +16,8 @@ from bpcore.files import replace_file
 from bpcore.layers import Dense
 from bpcore.tables import InputError
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "write a trained model as ONNX or as C"
 EPILOG = """\
 The exported model takes numbers as they are in the table: standardisation is
 part of it. A text column is an input of 0 or 1 for each category. The outputs

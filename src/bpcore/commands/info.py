@@ -14,11 +14,11 @@ from bpcore.commands.inputs import load
 from bpcore.commands.options import add_json, add_model
 from bpcore.commands.report import Report
 from bpcore.encoding import TableEncoder
+from bpcore.tablefiles import STANDARD_INPUT
 from bpcore.tables import list_names
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "print versions, SIMD levels and threads, or what a model holds"
 EPILOG = """\
 examples:
   bpcore info
@@ -114,7 +114,8 @@ def _model(report: Report, model: str) -> None:
         report.line("stopped", f"after {done} of {planned} epochs; `bpcore train --resume` goes on")
     training = net.metadata.get("training")
     if isinstance(training, dict):
-        report.line("trained", f"on {training.get('data')}, {training.get('rows')} rows")
+        data = STANDARD_INPUT if training.get("data") == "-" else training.get("data")
+        report.line("trained", f"on {data}, {training.get('rows')} rows")
         where = "held-out" if training.get("held_out") else "training"
         rows = f"{training.get('scored_rows')} {where} rows"
         if isinstance(accuracy := training.get("accuracy"), float):

@@ -15,9 +15,8 @@ from bpcore.encoding import TableEncoder
 from bpcore.tablefiles import FORMATS, format_of, frame_bytes, write_bytes
 from bpcore.tables import InputError
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "predict with a trained model"
 EPILOG = """\
 The answer has a row for each row of DATA: a column predicted_<target> and, for
 classes, the probability of the one predicted. An .npy file gets the predicted
