@@ -101,7 +101,8 @@ def test_one_held_out_row_has_no_r2(run):
     Path("five.csv").write_text("x,t\n1,2.5\n2,3\n3,4\n4,5.5\n5,9\n")
     code, out, _ = run("train", "five.csv", "--target", "t", "--epochs", 2, "--quiet", "--out", "m")
     assert code == 0
-    assert "R^2:      undefined on 1 held-out rows" in out
+    assert "R^2:      undefined on 1 held-out row (" in out
+    assert "data:     five.csv: 5 rows, 1 feature\n" in out
     code, out, err = run("predict", "m", "five.csv")
     assert (code, len(out.split())) == (0, 6)
     assert "of 5 rows" in err
@@ -115,7 +116,7 @@ def test_predict_of_no_rows_and_of_rows_without_target(run):
     Path("some.csv").write_text("\n".join([lines[0], lines[1].replace("setosa", ""), lines[2]]))
     code, out, err = run("predict", "m", "some.csv")
     assert (code, len(out.splitlines())) == (0, 3)
-    assert "of 1 rows that have 'species'" in err
+    assert "of 1 row that has 'species'" in err
 
 
 @pytest.mark.parametrize(
@@ -380,3 +381,60 @@ def test_ctrl_c_while_a_command_is_imported(run, monkeypatch):
 
     monkeypatch.setattr("bpcore.cli.import_module", stop)
     assert run("info") == (130, "", "bpcore: stopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize("here, there", [("{}", "{}.0"), ("{}.0", "{}")])
+def test_whole_numbers_are_the_same_classes_however_they_are_written(run, here, there):
+    """As pandas writes a column of whole numbers in which one value is missing."""
+
+    def write(path, spelling, missing=False):
+        rows = [f"{i % 2 + i / 1000},{spelling.format(i % 3)},{spelling.format(i % 2)}"
+                for i in range(60)]  # fmt: skip
+        rows[7] = rows[7].rpartition(",")[0] + "," if missing else rows[7]
+        Path(path).write_text("\n".join(["x,code,t", *rows]) + "\n")
+
+    write("here.csv", here)
+    write("there.csv", there, missing=True)
+    train = ["train", "here.csv", "--target", "t", "--categorical", "code", "--epochs", 60]
+    code, out, _ = run(*train, "--learning-rate", 0.03, "--quiet", "--out", "m")
+    assert code == 0 and "2 classes: 0, 1\n" in out and "accuracy: 100.0%" in out
+    for table, n_rows in (("here.csv", 60), ("there.csv", 59)):
+        code, out, err = run("predict", "m", table)
+        assert (code, err) == (0, f"bpcore: accuracy: 100.0% of {n_rows} rows that have 't'\n")
+        assert {line.partition(",")[0] for line in out.splitlines()[1:]} == {"0", "1"}
+    write("there.csv", there)
+    assert run("check", "m", "there.csv")[0] == 0
+
+
+def test_a_missing_class_is_no_class(run):
+    text = Path(iris_path()).read_text()
+    for word in ("NA", "NaN", "null", "n/a"):
+        Path("new.csv").write_text(text.replace("setosa", word, 1))
+        train = ["train", "new.csv", "--target", "species", "--epochs", 2, "--quiet"]
+        place = "new.csv, line 2, column 'species'"
+        assert_one_line(run(*train), f"{place}: no value ({word!r}) (--categorical species")
+    Path("new.csv").write_text(text.replace("setosa", "NA"))
+    assert_one_line(run(*train), f"{place}: no value ('NA'); 50 rows have none in this column")
+    code, out, _ = run(*train, "--categorical", "species")  # Namibia
+    assert code == 0 and "3 classes: NA, versicolor, virginica" in out
+    Path("new.csv").write_text(text.replace("setosa", "none"))
+    code, out, _ = run(*train, "--out", "m")
+    assert code == 0 and "column species: 'none' is taken for a class" in out
+    Path("new.csv").write_text(text.replace("setosa", "NA", 1).replace("setosa", "none"))
+    assert "of 149 rows that have 'species'" in run("predict", "m", "new.csv")[2]
+
+
+def test_out_of_predict_says_what_it_is(run):
+    assert run("train", "--epochs", 2, "--quiet", "--out", "m")[0] == 0
+    expected = run("predict", "m", "iris")[1]
+    assert_one_line(run("predict", "m", "iris", "--out", "p.xlsx"), "--out must end in .csv, .tsv")
+    assert not Path("p.xlsx").exists()
+    for out in (["p.txt"], ["p"], ["p.dat", "--out-format", "csv"]):
+        assert run("predict", "m", "iris", "--out", *out)[0] == 0
+        assert Path(out[0]).read_text() == expected
+
+
+def test_no_negative_zero():
+    from bpcore.commands.scores import show_r2
+
+    assert [show_r2(value) for value in (-0.0001, -0.001, 0.5)] == ["0.000", "-0.001", "0.500"]

@@ -61,7 +61,7 @@ def one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: Any, what: str) -> str:
     """Return "1 row", "2 rows"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

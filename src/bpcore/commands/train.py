@@ -179,9 +179,8 @@ def _problem(options: argparse.Namespace, rng: np.random.Generator) -> Problem:
     labels = encoder.encode_target(table) if encoder.classes else None
     train, held = split_rows(len(table), options.test_fraction, rng, labels)
     if len(train) < 2 or (options.test_fraction > 0 and len(table) < 5):
-        raise InputError(
-            f"{table.name}: found {len(table)} rows, too few to learn from and to hold some out"
-        )
+        found = counted(len(table), "row")
+        raise InputError(f"{table.name}: found {found}, too few to learn from and to hold some out")
     if encoder.classes and options.loss:
         raise InputError(f"--loss is for a quantity; {target!r} has classes")
     encoder.fit_scales(table, train)
@@ -302,9 +301,8 @@ def _lines(epochs: int) -> Any:
 def _describe(report: Report, options: argparse.Namespace, problem: Problem, net: Any) -> None:
     table, encoder = problem.table, problem.encoder
     source = " (shipped with bpcore; Fisher 1936)" if table.name == "iris" else ""
-    report.line(
-        "data", f"{table.name}{source}: {len(table)} rows, {len(encoder.features)} features"
-    )
+    size = f"{counted(len(table), 'row')}, {counted(len(encoder.features), 'feature')}"
+    report.line("data", f"{table.name}{source}: {size}")
     for note in table.notes:
         report.line("", note)
     classes = encoder.classes
