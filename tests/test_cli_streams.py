@@ -268,3 +268,12 @@ def test_bench_compares_the_same_work(hidden):
     moved = np.abs(net.parameters - before).max()
     # each is rounded some times at 2**-24 of numbers up to 1
     assert np.abs(own - net.parameters).max() < 5e-7 < 0.01 * moved
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
+@pytest.mark.parametrize("line", ["info --json", "info gone --json"])
+def test_nobody_reads_the_object(line):
+    with command(*line.split()) as process:
+        process.stdout.close()
+        assert process.wait(timeout=20) == 141
+        assert "Traceback" not in process.stderr.read()

@@ -63,20 +63,28 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(words: list[str]) -> int:
+    """Run the command that is asked for; say what goes wrong."""
     report = Report("--json" in words)
     try:
         # What overflows is refused as not finite where it matters.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.showwarning = _show_warning
             arguments = _arguments(words)
-            code = arguments.run(arguments)
-            sys.stdout.flush()
-            return code
+            return arguments.run(arguments)
     except KeyboardInterrupt:
         return report.fail("stopped by Ctrl-C", 130)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        raise
     except (InputError, ModelFileError) as error:
         return report.fail(str(error), 2)
     except OSError as error:

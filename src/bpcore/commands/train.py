@@ -33,8 +33,11 @@ from bpcore.tables import InputError, Table, list_names, possible_number
 __all__ = ["EPILOG", "add_options", "run"]
 
 CHECKED_ROWS = 32
-EXPORTS = {"model.c": b"bpcore", "model.h": b"bpcore", "model.onnx": b"bpcore"} | {
-    "model.json": b'{\n  "inputs": ['
+EXPORTS = {
+    "model.c": b"written by bpcore",
+    "model.h": b"written by bpcore",
+    "model.onnx": b"bpcore",
+    "model.json": b'{\n  "inputs": [',
 }
 """What `bpcore export` leaves beside a model, and what tells it from files of others."""
 
@@ -372,7 +375,7 @@ def _is_export(path: Path, mark: bytes) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return mark in file.read(1000)
+        return mark in file.read(200)
 
 
 def _save_plot(report: Report, history: Any, folder: Path, title: str) -> dict[str, Any]:
