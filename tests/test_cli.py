@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def test_one_held_out_row_has_no_r2(run):
     Path("five.csv").write_text("x,t\n1,2.5\n2,3\n3,4\n4,5.5\n5,9\n")
     code, out, _ = run("train", "five.csv", "--target", "t", "--epochs", 2, "--quiet", "--out", "m")
     assert code == 0
-    assert "R^2:      undefined on 1 held-out rows" in out
+    assert "R^2:      undefined on 1 held-out row (" in out
+    assert "data:     five.csv: 5 rows, 1 feature\n" in out
     code, out, err = run("predict", "m", "five.csv")
     assert (code, len(out.split())) == (0, 6)
     assert "of 5 rows" in err
@@ -114,7 +116,7 @@ def test_predict_of_no_rows_and_of_rows_without_target(run):
     Path("some.csv").write_text("\n".join([lines[0], lines[1].replace("setosa", ""), lines[2]]))
     code, out, err = run("predict", "m", "some.csv")
     assert (code, len(out.splitlines())) == (0, 3)
-    assert "of 1 rows that have 'species'" in err
+    assert "of 1 row that has 'species'" in err
 
 
 @pytest.mark.parametrize(
@@ -180,6 +182,8 @@ def test_errors_are_one_line(run):
         run("train", "--loss", "mae"), "--loss is for a quantity; 'species' has classes"
     )
     assert_one_line(run(), "COMMAND")
+    assert_one_line(run("train", "--epoch", "5"), "--epoch (see bpcore train --help)")
+    assert_one_line(run("train", "--out", "few.csv"), "--out: expected a folder, found 'few.csv'")
     assert not os.path.exists("bpcore-runs")
 
 
@@ -245,14 +249,17 @@ def test_divergence_and_warnings_are_one_line(run, monkeypatch):
         import warnings
 
         warnings.warn("units\nare dead", bpcore.DeadUnitsWarning, stacklevel=2)
-        raise bpcore.DivergenceError("epoch 3: the loss is nan")
+        error = bpcore.DivergenceError("try gradient_clip")
+        error.epoch, error.batch, error.learning_rate = 2, 0, 0.0025
+        raise error
 
     monkeypatch.setattr(bpcore.Network, "fit", diverge)
     code, _, err = run("train", "--quiet")
     assert code == 1
     assert err.splitlines() == [
         "bpcore: warning: units are dead",
-        "bpcore: epoch 3: the loss is nan",
+        "bpcore: training diverged in epoch 3 of 200, at a learning rate of 0.0025; nothing is "
+        "saved; give a smaller --learning-rate (it was 0.003)",
     ]
     assert not os.listdir("bpcore-runs")
 
@@ -328,3 +335,106 @@ def test_train_warns_of_ill_networks_in_a_line(run):
     assert "layer 1 (Tanh)" in lines[0] and "smaller learning_rate" in lines[0]
     assert ".py" not in err
     assert "warning" not in run("train", "--epochs", 30, "--quiet")[2]
+
+
+def test_a_large_network_is_proven_along_random_directions(run):
+    started = time.perf_counter()
+    code, out, _ = run("train", "--hidden", "700,700", "--epochs", 1, "--quiet", "--out", "m")
+    assert code == 0
+    assert "derivatives along random directions, worst" in " ".join(out.split())
+    assert time.perf_counter() - started < 20  # entry by entry it takes minutes
+    assert "along" not in run("train", "--epochs", 1, "--quiet", "--out", "n")[1]
+
+
+def test_an_earlier_model_and_its_exports_are_replaced(run):
+    train = ["train", "--quiet", "--out", "m", "--epochs"]
+    Path("m").mkdir()
+    Path("m/notes.txt").write_text("mine")
+    assert run(*train, 2)[::2] == (0, "")
+    assert run("export", "c", "m")[0] == 0
+    Path("m/model.onnx").write_text("not from here")
+    first = Path("m/model.safetensors").read_bytes()
+    code, _, err = run(*train, 3)
+    assert (code, err) == (
+        0,
+        "bpcore: replaced the earlier model in m; removed what was exported of it: "
+        "model.c, model.h, model.json\n",
+    )
+    assert Path("m/model.safetensors").read_bytes() != first
+    left = {path.name for path in Path("m").iterdir()} - {"loss.png"}
+    assert left == {"model.safetensors", "history.csv", "notes.txt", "model.onnx"}
+
+
+def test_only_the_command_asked_for_is_imported():
+    code = (
+        "import sys; from bpcore.cli import main; main(['info', '--json'])\n"
+        "found = {n for n in sys.modules if n.startswith('bpcore.commands.')}\n"
+        "assert 'bpcore.commands.info' in found and not {'bpcore.commands.train',"
+        " 'bpcore.commands.bench', 'bpcore.commands.export'} & found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+
+
+def test_ctrl_c_while_a_command_is_imported(run, monkeypatch):
+    def stop(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bpcore.cli.import_module", stop)
+    assert run("info") == (130, "", "bpcore: stopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize("here, there", [("{}", "{}.0"), ("{}.0", "{}")])
+def test_whole_numbers_are_the_same_classes_however_they_are_written(run, here, there):
+    """As pandas writes a column of whole numbers in which one value is missing."""
+
+    def write(path, spelling, missing=False):
+        rows = [f"{i % 2 + i / 1000},{spelling.format(i % 3)},{spelling.format(i % 2)}"
+                for i in range(60)]  # fmt: skip
+        rows[7] = rows[7].rpartition(",")[0] + "," if missing else rows[7]
+        Path(path).write_text("\n".join(["x,code,t", *rows]) + "\n")
+
+    write("here.csv", here)
+    write("there.csv", there, missing=True)
+    train = ["train", "here.csv", "--target", "t", "--categorical", "code", "--epochs", 60]
+    code, out, _ = run(*train, "--learning-rate", 0.03, "--quiet", "--out", "m")
+    assert code == 0 and "2 classes: 0, 1\n" in out and "accuracy: 100.0%" in out
+    for table, n_rows in (("here.csv", 60), ("there.csv", 59)):
+        code, out, err = run("predict", "m", table)
+        assert (code, err) == (0, f"bpcore: accuracy: 100.0% of {n_rows} rows that have 't'\n")
+        assert {line.partition(",")[0] for line in out.splitlines()[1:]} == {"0", "1"}
+    write("there.csv", there)
+    assert run("check", "m", "there.csv")[0] == 0
+
+
+def test_a_missing_class_is_no_class(run):
+    text = Path(iris_path()).read_text()
+    for word in ("NA", "NaN", "null", "n/a"):
+        Path("new.csv").write_text(text.replace("setosa", word, 1))
+        train = ["train", "new.csv", "--target", "species", "--epochs", 2, "--quiet"]
+        place = "new.csv, line 2, column 'species'"
+        assert_one_line(run(*train), f"{place}: no value ({word!r}) (--categorical species")
+    Path("new.csv").write_text(text.replace("setosa", "NA"))
+    assert_one_line(run(*train), f"{place}: no value ('NA'); 50 rows have none in this column")
+    code, out, _ = run(*train, "--categorical", "species")  # Namibia
+    assert code == 0 and "3 classes: NA, versicolor, virginica" in out
+    Path("new.csv").write_text(text.replace("setosa", "none"))
+    code, out, _ = run(*train, "--out", "m")
+    assert code == 0 and "column species: 'none' is taken for a class" in out
+    Path("new.csv").write_text(text.replace("setosa", "NA", 1).replace("setosa", "none"))
+    assert "of 149 rows that have 'species'" in run("predict", "m", "new.csv")[2]
+
+
+def test_out_of_predict_says_what_it_is(run):
+    assert run("train", "--epochs", 2, "--quiet", "--out", "m")[0] == 0
+    expected = run("predict", "m", "iris")[1]
+    assert_one_line(run("predict", "m", "iris", "--out", "p.xlsx"), "--out must end in .csv, .tsv")
+    assert not Path("p.xlsx").exists()
+    for out in (["p.txt"], ["p"], ["p.dat", "--out-format", "csv"]):
+        assert run("predict", "m", "iris", "--out", *out)[0] == 0
+        assert Path(out[0]).read_text() == expected
+
+
+def test_no_negative_zero():
+    from bpcore.commands.scores import show_r2
+
+    assert [show_r2(value) for value in (-0.0001, -0.001, 0.5)] == ["0.000", "-0.001", "0.500"]

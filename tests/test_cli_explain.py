@@ -168,3 +168,8 @@ def test_a_batch_can_be_checked_again(run, model, batch):
     code, out, _ = run("check", model, "batch.npz")
     assert code == 0
     assert re.search(r"^check: +gradients proven: 435 ", out, re.M)
+
+
+def test_standard_input_is_named(run, model, batch, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1 2 3")))
+    assert_one_line(run("explain", model, "batch.npz", "-"), "bpcore: standard input: gradients")

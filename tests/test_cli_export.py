@@ -108,8 +108,10 @@ def test_what_export_refuses(run):
     train(run, ["iris"])
     assert_one_line(run("export", "c", "m", "--out", "-"), "--out must name a file")
     assert_one_line(run("export", "c", "m", "--out", "unit.txt"), "--out must end in .c")
-    assert_one_line(run("export", "c", "m", "--out", "my-unit.c"), "name must be a C identifier")
-    assert_one_line(run("export", "onnx", "m", "--name", "unit"), "--name is for C")
+    assert_one_line(run("export", "c", "m", "--out", "my unit.c"), "my unit.c: 'my unit'", "--name")
+    assert_one_line(run("export", "c", "m", "--name", "2x"), "--name: '2x' is no C identifier")
+    result = run("export", "onnx", "m", "--name", "unit")
+    assert result == (2, "", "bpcore: --name is for C\n")
     assert_one_line(run("export", "rust", "m"), "onnx|c")
     assert_one_line(run("export", "c", "gone"), "gone: No such file")
     bpcore.mlp([4, 3], rng=0).save("own.safetensors")
@@ -127,3 +129,20 @@ def test_onnx_missing(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert_one_line(run("export", "onnx", "m"), "pip install 'bpcore[onnx]'")
     assert not Path("m/model.json").exists()
+
+
+def test_what_float32_rounds_away_is_told(run):
+    """A time in seconds since 1970 over an hour; a temperature in kelvin is none of that."""
+    rng = np.random.default_rng(0)
+    time, kelvin = 1.7e9 + rng.uniform(0, 3600, 60), rng.uniform(280, 300, 60)
+    table = pandas.DataFrame({"time": time, "kelvin": kelvin, "y": 1e6 + (time - 1.7e9) / 3600})
+    table.to_csv("t.csv", index=False)
+    for dtype, told in {"float32": ["time", "y"], "float64": []}.items():
+        train = ["train", "t.csv", "--target", "y", "--dtype", dtype, "--epochs", 2, "--out", dtype]
+        assert run(*train)[0] == 0
+        code, out, err = run("export", "c", dtype, "--json")
+        assert code == 0
+        lines = err.splitlines()
+        assert [line.split(":")[1].removeprefix(" column ") for line in lines] == told
+        assert all("--dtype float64" in line for line in lines)
+        assert json.loads(out)["remarks"] == [line.removeprefix("bpcore: ") for line in lines]

@@ -1,5 +1,6 @@
 """Ctrl-C in a training, and how it goes on."""
 
+import io
 import json
 import os
 import signal
@@ -76,8 +77,10 @@ def test_what_resume_refuses(run, monkeypatch):
         stop_at(patch, 0)
         assert run("train", "flowers.csv", "--target", "species", "--out", "m")[0] == 130
     before = Path("m/model.safetensors").read_bytes()
-    assert_one_line(run("train", "--resume", "m", "--epochs", 9), "leave out --epochs")
+    assert_one_line(run("train", "--resume", "m", "--epochs", 9), "leave out --epochs (saved: 200)")
     assert_one_line(run("train", "--resume", "m", "--out", "n"), "leave out --out")
+    for option in (["--drop", "x"], ["--loss", "mse"], ["--target", "petal_width"]):
+        assert_one_line(run("train", "--resume", "m", *option), f"leave out {option[0]}")
     Path("flowers.csv").write_text(table.replace("5.1", "5.2", 1))
     assert_one_line(run("train", "--resume", "m"), "flowers.csv: is not the table that m began")
     Path("flowers.csv").unlink()
@@ -85,9 +88,76 @@ def test_what_resume_refuses(run, monkeypatch):
     assert_one_line(run("train", "--resume", "gone"), "gone: No such file")
     assert Path("m/model.safetensors").read_bytes() == before
     Path("moved.csv").write_text(table)
-    code, out, _ = run("train", "moved.csv", "--resume", "m", "--json")
+    same = ["--epochs", 200, "--target", "species", "--hidden", "16,16", "--out", "./m"]
+    code, out, _ = run("train", "moved.csv", "--resume", "m", "--json", *same)
     assert code == 0
     assert json.loads(out)["epochs"] == 200
+
+
+def test_a_default_that_is_given_counts(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 0)
+        assert run("train", "--epochs", 9, "--seed", 3, "--quiet", "--out", "m")[0] == 130
+    assert_one_line(run("train", "--resume", "m", "--epochs", 200), "--epochs (saved: 9)")
+    assert_one_line(run("train", "--resume", "m", "--seed", 0), "leave out --seed (saved: 3)")
+    assert run("train", "--resume", "m", "--seed", 3)[0] == 0
+
+
+def test_the_report_is_written_in_the_end(run, monkeypatch):
+    for name, more in {"saved": [], "given": ["--report", "other.html"]}.items():
+        with monkeypatch.context() as patch:
+            stop_at(patch, 0)
+            train = ["train", "--epochs", 3, "--out", name, "--report", f"{name}.html"]
+            assert run(*train)[0] == 130
+        assert not Path(f"{name}.html").exists()
+        assert run("train", "--resume", name, *more)[0] == 0
+    assert Path("saved.html").exists() and Path("other.html").exists()
+    assert not Path("given.html").exists()
+
+
+def test_a_table_from_standard_input_is_piped_in_again(run, monkeypatch):
+    def pipe():
+        text = Path(iris_path()).read_bytes().replace(b",", b"\t")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+    pipe()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 0)
+        train = ["train", "-", "--format", "tsv", "--target", "species", "--epochs", 2]
+        code, _, err = run(*train, "--out", "m")
+    again = "train - --format tsv --resume m < THE-SAME-TABLE"
+    assert code == 130 and err.endswith(f"this goes on: bpcore {again}\n")
+    assert_one_line(run("train", "--resume", "m"), "standard input; give it again: bpcore train - ")
+    assert "on standard input, 150 rows" in run("info", "m")[1]
+    pipe()
+    assert run(*again.partition(" <")[0].split())[0] == 0
+
+
+@pytest.mark.parametrize("where", ["score", "save_loss_plot", "save_train_report"])
+def test_ctrl_c_after_the_last_epoch(run, monkeypatch, where):
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"bpcore.commands.train.{where}", stop)
+    code, out, err = run(
+        "train", "--epochs", 3, "--out", "m", "--report", "r.html", "--json", "--quiet"
+    )
+    text = "stopped by Ctrl-C after all 3 epochs; the trained model is saved in m"
+    assert (code, err) == (130, f"bpcore: {text}\n")
+    found = json.loads(out)
+    assert [found[name] for name in ("error", "exit", "folder", "epochs")] == [text, 130, "m", 3]
+    assert run("predict", "m", "iris")[0] == 0
+    assert len(Path("m/history.csv").read_text().splitlines()) == 4
+    assert bpcore.load("m/model.safetensors").metadata["training"]["finished"] is True
+
+
+def test_a_stopped_training_as_json(run, monkeypatch):
+    stop_at(monkeypatch, 1)
+    code, out, err = run("train", "--epochs", 9, "--out", "m", "--json")
+    found = json.loads(out)
+    assert code == found["exit"] == 130
+    assert err == f"bpcore: {found['error']}\n"
+    assert (found["folder"], found["epochs"]) == ("m", 2)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals differ")

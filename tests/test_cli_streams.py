@@ -70,6 +70,25 @@ def test_json_is_one_strict_object(run, model, arguments, keys):
     assert keys <= strict(out).keys()
 
 
+FAILURES = {
+    "train gone.csv --target y": "gone.csv: No such file",
+    "train --epochs 0": "--epochs: expected a whole number",
+    "train --epoch 5": "unrecognized arguments: --epoch",
+    "info gone": "gone: No such file",
+    "nothing": "COMMAND",
+    "train --optimizer sgd --learning-rate 1e300 --quiet": "a smaller --learning-rate",
+}
+
+
+@pytest.mark.parametrize(("line", "text"), FAILURES.items(), ids=FAILURES)
+def test_json_of_a_failure(run, line, text):
+    code, out, err = run(*line.split(), "--json")
+    found = strict(out)
+    assert found == {"error": found["error"], "exit": code}
+    assert code == (1 if "1e300" in line else 2) and text in found["error"]
+    assert err == f"bpcore: {found['error']}\n"
+
+
 def test_json_of_train_says_what_lines_say(run):
     out = strict(run("train", "--epochs", "30", "--seed", "3", "--json")[1])
     lines = run("train", "--epochs", "30", "--seed", "3")[1]
@@ -249,3 +268,12 @@ def test_bench_compares_the_same_work(hidden):
     moved = np.abs(net.parameters - before).max()
     # each is rounded some times at 2**-24 of numbers up to 1
     assert np.abs(own - net.parameters).max() < 5e-7 < 0.01 * moved
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes of this kind")
+@pytest.mark.parametrize("line", ["info --json", "info gone --json"])
+def test_nobody_reads_the_object(line):
+    with command(*line.split()) as process:
+        process.stdout.close()
+        assert process.wait(timeout=20) == 141
+        assert "Traceback" not in process.stderr.read()

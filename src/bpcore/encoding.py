@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from bpcore.tables import InputError, Table, is_missing, list_names, possible_number, shorten
+from bpcore.tables import (
+    POSSIBLE_NAMES,
+    InputError,
+    Table,
+    is_missing,
+    list_names,
+    possible_number,
+    same_name,
+    shorten,
+)
 
 __all__ = ["TableEncoder", "split_rows"]
 
@@ -69,7 +78,8 @@ class TableEncoder:
             so do whole numbers when there are two different ones, or at most 20 that occur five
             times each on average.
         drop, categorical : tuple of str, optional
-            Columns to leave out, and columns whose values are names even where they are numbers.
+            Columns to leave out, and columns whose values are names even where they are numbers;
+            in a target named here so are words such as NA, which say elsewhere that there is none.
 
         Raises
         ------
@@ -78,7 +88,7 @@ class TableEncoder:
             categories, one class only.
         """
         table.require([target, *drop, *categorical])
-        encoder = cls(target=_plan_target(table, target, task))
+        encoder = cls(target=_plan_target(table, target, task, target in categorical))
         for column in table.columns:
             if column == target or column in drop:
                 continue
@@ -202,7 +212,7 @@ def split_rows(
     return np.sort(by_label[~held]), np.sort(by_label[held])
 
 
-def _plan_target(table: Table, column: str, task: str) -> dict[str, Any]:
+def _plan_target(table: Table, column: str, task: str, named: bool) -> dict[str, Any]:
     if len(table) == 0:
         raise InputError(f"{table.name}: there are no rows after the header")
     if task == "auto":
@@ -214,7 +224,10 @@ def _plan_target(table: Table, column: str, task: str) -> dict[str, Any]:
                 0, column, f"every row has the value {values[0]:g}; there is nothing to learn"
             )
         return {"column": column, "mean": 0.0, "scale": 1.0}
-    classes = _sorted_texts(table.text(column))
+    values = table.text(column)
+    if not named:
+        _check_missing(table, column, values)
+    classes = _sorted_texts(values)
     if len(classes) == 1:
         raise table.error(
             0, column, f"every row has the class {shorten(classes[0])}; there is nothing to learn"
@@ -226,6 +239,21 @@ def _plan_target(table: Table, column: str, task: str) -> dict[str, Any]:
             f"found {len(classes)} different values in {len(table)} rows, too many for classes",
         )
     return {"column": column, "classes": classes}
+
+
+def _check_missing(table: Table, column: str, values: np.ndarray) -> None:
+    """Refuse words that say that a row has no class; name those that may be one."""
+    words = {text for text in set(values) if is_missing(text)}
+    for text in sorted(words):
+        if text.lower() in POSSIBLE_NAMES:
+            table.notes.append(f"column {column}: {text!r} is taken for a class")
+    missing = words - {text for text in words if text.lower() in POSSIBLE_NAMES}
+    if missing:
+        rows = np.flatnonzero(np.isin(values.astype(str), list(missing)))
+        found = repr(values[rows[0]])
+        count = "" if len(rows) == 1 else f"; {len(rows)} rows have none in this column"
+        hint = f"--categorical {shlex.quote(column)} takes it for a class"
+        raise table.error(int(rows[0]), column, f"no value ({found}){count} ({hint})")
 
 
 def _guess_task(table: Table, column: str) -> str:
@@ -268,21 +296,28 @@ def _check_categories(table: Table, column: str, categories: list[str]) -> None:
 
 
 def _sorted_texts(values: np.ndarray) -> list[str]:
-    """Return the different texts in order: by value if all are numbers."""
-    texts = sorted(set(values))
+    """Return the different texts in order: by value if all are numbers.
+
+    Spellings of one whole number are one text. Where all are whole numbers it is written without a
+    point; where they are not, as in 1.0, 1.1, 2.0, as it was found.
+    """
+    spelled: dict[str, str] = {}
+    for text in sorted(set(values)):
+        spelled.setdefault(same_name(text), text)
+    whole = all(name.removeprefix("-").isdecimal() for name in spelled)
+    texts = list(spelled if whole else spelled.values())
     try:
         return sorted(texts, key=lambda text: (float(text), text))
     except ValueError:
-        return texts
+        return sorted(texts)
 
 
 def _codes(table: Table, column: str, names: list[str], what: str) -> np.ndarray:
     """Return the place of each row's text among `names`."""
     values = table.text(column)
-    places = {name: i for i, name in enumerate(names)}
-    codes = np.fromiter(
-        (places.get(value, -1) for value in values), dtype=np.int64, count=len(values)
-    )
+    places = {same_name(name): i for i, name in enumerate(names)}
+    found = {value: places.get(same_name(value), -1) for value in set(values)}
+    codes = np.fromiter((found[value] for value in values), dtype=np.int64, count=len(values))
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
         known = list_names(names, 8)

@@ -4,6 +4,7 @@
 the columns: classes, categories, standardisation.
 """
 
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -15,6 +16,10 @@ __all__ = ["InputError", "Table", "table_of"]
 MISSING_WORDS = frozenset(
     {"", "?", ".", "-", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil"}
 )
+
+
+POSSIBLE_NAMES = frozenset({".", "-", "none", "nil"})
+"""Of these, what is a class often enough: strands + and -, none beside mild and severe."""
 
 
 class InputError(ValueError):
@@ -170,6 +175,21 @@ def is_number_column(series: Any) -> bool:
 def is_missing(text: str) -> bool:
     """Say whether a field that should be a number is one of the usual signs for no value."""
     return text.strip().lower() in MISSING_WORDS
+
+
+def same_name(text: str) -> str:
+    """Return the one spelling of a whole number that is a name: "1" for "1.0", as pandas writes it.
+
+    Zeros in front stay, as in a postal code, and so does every other text.
+
+    Examples
+    --------
+    >>> [same_name(text) for text in ("1.0", "-0.", "007", "1.5", "1e3", "a.0")]
+    ['1', '0', '007', '1.5', '1e3', 'a.0']
+    """
+    whole = re.fullmatch(r"(-?\d+)\.0*", text, re.ASCII)
+    text = whole[1] if whole else text
+    return "0" if text == "-0" else text
 
 
 def possible_number(text: str) -> bool:

@@ -1,1 +1,1 @@
-"""The commands of `bpcore`, a module each: `add` declares its options, `run` does it."""
+"""The commands of `bpcore`, a module each: `add_options` declares its options, `run` does it."""

@@ -12,9 +12,8 @@ import bpcore
 from bpcore.commands.options import add_json, number
 from bpcore.commands.report import Report
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "measure this machine, beside plain NumPy"
 ROUNDS = 5
 EPILOG = """\
 Each row is a median of five rounds, in which bpcore and NumPy take turns; NumPy

@@ -7,11 +7,10 @@ import numpy as np
 from bpcore.commands.batches import Batch, read_batch
 from bpcore.commands.options import add_data, add_json, add_model, add_seed, whole
 from bpcore.commands.proof import prove
-from bpcore.commands.report import Report
+from bpcore.commands.report import Report, counted
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "check the gradients of a trained model on a table with its target"
 EPILOG = """\
 Every gradient is compared with central differences of the loss. --save-batch
 keeps the rows it was done on for a backward pass of your own: an .npz file with
@@ -46,7 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--parameters",
         type=whole(1),
         metavar="N",
-        help="parameters drawn for the check (default: at most 2000)",
+        help="parameters drawn for the check (default: at most 2000; "
+        "for a large network random directions instead)",
     )
     add_seed(parser, "of the draw")
     parser.add_argument("--save-batch", metavar="FILE.npz", help="write the rows drawn, encoded")
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     ok = prove(report, batch.net, batch.x, batch.y, options.parameters, details=True)
     if options.save_batch:
         batch.save(options.save_batch)
-        report.line("saved", f"{options.save_batch}: a batch of {len(rows)} rows")
+        report.line("saved", f"{options.save_batch}: a batch of {counted(len(rows), 'row')}")
         report.put(batch=options.save_batch)
     report.end()
     return 0 if ok else 1

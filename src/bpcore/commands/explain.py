@@ -12,13 +12,12 @@ from bpcore.commands.options import add_data, add_json, add_model, number, whole
 from bpcore.commands.report import Report
 from bpcore.errors import ModelFileError
 from bpcore.files import open_regular
-from bpcore.tablefiles import read_bytes
+from bpcore.tablefiles import STANDARD_INPUT, read_bytes
 from bpcore.tables import InputError, shorten
 from bpcore.tensorfile import read_all
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "say which mistake is in gradients of your own"
 EPILOG = """\
 GRADIENTS is what your backward pass gives for the weights of MODEL on the rows
 of DATA:
@@ -80,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
             learning_rate=options.learning_rate,
         )
     except (ValueError, TypeError) as error:
-        raise InputError(f"{options.gradients}: {error}") from None
+        name = STANDARD_INPUT if options.gradients == "-" else options.gradients
+        raise InputError(f"{name}: {error}") from None
     report = Report(options.json)
     report.text(str(found))
     report.put(

@@ -10,15 +10,15 @@ import numpy as np
 import bpcore
 from bpcore.commands.inputs import MODEL_FILE, load_with_encoder, model_path
 from bpcore.commands.options import add_json, add_model
-from bpcore.commands.report import Report
+from bpcore.commands.report import Report, remark
 from bpcore.encoding import TableEncoder
 from bpcore.files import replace_file
 from bpcore.layers import Dense
 from bpcore.tables import InputError
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "write a trained model as ONNX or as C"
+LOST = 1e-4  # rounding of a column in units of its scale, from which on it is told
 EPILOG = """\
 The exported model takes numbers as they are in the table: standardisation is
 part of it. A text column is an input of 0 or 1 for each category. The outputs
@@ -53,20 +53,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write a model, and the description of its inputs and outputs."""
+    if options.kind == "onnx" and options.name:
+        raise InputError("--name is for C")
     net, encoder = load_with_encoder(options.model)
     path = _path(options)
+    name = options.name or path.stem
+    if options.kind == "c" and not (name.isascii() and name.isidentifier() and name[0] != "_"):
+        raise InputError(
+            f"{'--name' if options.name else path}: {name!r} is no C identifier that starts with a "
+            "letter; give the function one with --name"
+        )
+    remarks = _lost(encoder, net.dtype)
     standardization = _standardization(encoder)
     net = _in_own_units(net, encoder)
     try:
         if options.kind == "onnx":
-            if options.name:
-                raise InputError("--name is for C")
             from bpcore import onnx
 
             onnx.export(net, path, standardization=standardization)
             files = [path]
         else:
-            name = options.name or path.stem
             bpcore.export_c(net, path, name=name, standardization=standardization)
             files = [path, path.with_suffix(".h")]
     except ImportError as error:
@@ -83,7 +89,9 @@ def run(options: argparse.Namespace) -> int:
     report.line("inputs", f"{len(shown)}: {', '.join(shown)}")
     shown = [entry.get("class", entry["column"]) for entry in described["outputs"]]
     report.line("outputs", f"{len(shown)}: {', '.join(shown)}")
-    report.put(files=[str(file) for file in [*files, sidecar]], **described)
+    for text in remarks:
+        remark(text)
+    report.put(remarks=remarks, files=[str(file) for file in [*files, sidecar]], **described)
     report.end()
     return 0
 
@@ -109,6 +117,26 @@ def _standardization(encoder: TableEncoder) -> tuple[np.ndarray, np.ndarray]:
         mean += [feature.get("mean", 0.0)] * n
         scale += [feature.get("scale", 1.0)] * n
     return np.array(mean), np.array(scale)
+
+
+def _lost(encoder: TableEncoder, dtype: Any) -> list[str]:
+    """Say where numbers so far from 0, as the table has them, lose much of what tells them apart.
+
+    Rounding them to `dtype` moves them by eps * abs(mean), and that in units of the scale is what
+    the network sees.
+    """
+    remarks = []
+    for entry in (*encoder.features, encoder.target):
+        if "scale" not in entry:
+            continue
+        error = float(np.finfo(dtype).eps) * abs(entry["mean"]) / entry["scale"]
+        if error > LOST:
+            remarks.append(
+                f"column {entry['column']}: its values lie about {entry['mean']:.3g}, spread by "
+                f"{entry['scale']:.3g}: {dtype} rounds away {error:.1g} of the spread; "
+                "a model trained with --dtype float64 keeps it"
+            )
+    return remarks
 
 
 def _in_own_units(net: Any, encoder: TableEncoder) -> Any:

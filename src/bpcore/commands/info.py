@@ -12,13 +12,14 @@ import numpy as np
 import bpcore
 from bpcore.commands.inputs import load
 from bpcore.commands.options import add_json, add_model
-from bpcore.commands.report import Report
+from bpcore.commands.report import Report, counted
+from bpcore.commands.scores import show_r2
 from bpcore.encoding import TableEncoder
+from bpcore.tablefiles import STANDARD_INPUT
 from bpcore.tables import list_names
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "print versions, SIMD levels and threads, or what a model holds"
 EPILOG = """\
 examples:
   bpcore info
@@ -114,13 +115,14 @@ def _model(report: Report, model: str) -> None:
         report.line("stopped", f"after {done} of {planned} epochs; `bpcore train --resume` goes on")
     training = net.metadata.get("training")
     if isinstance(training, dict):
-        report.line("trained", f"on {training.get('data')}, {training.get('rows')} rows")
+        data = STANDARD_INPUT if training.get("data") == "-" else training.get("data")
+        report.line("trained", f"on {data}, {counted(training.get('rows'), 'row')}")
         where = "held-out" if training.get("held_out") else "training"
-        rows = f"{training.get('scored_rows')} {where} rows"
+        rows = counted(training.get("scored_rows"), f"{where} row")
         if isinstance(accuracy := training.get("accuracy"), float):
             report.line("accuracy", f"{accuracy:.1%} of {rows}")
         if isinstance(r2 := training.get("r2"), float):
-            report.line("R^2", f"{r2:.3f} on {rows}")
+            report.line("R^2", f"{show_r2(r2)} on {rows}")
 
 
 def _table(report: Report, table: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from bpcore.tablefiles import FORMATS
+from bpcore.tables import InputError
 
 __all__ = [
     "Help",
@@ -35,8 +36,8 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(2, f"bpcore: {message} (see {self.prog} --help)\n")
+        """Raise an `InputError` that names the page to see."""
+        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 def add_model(parser: argparse.ArgumentParser, **more: Any) -> None:
@@ -63,6 +64,7 @@ def add_format(parser: Any) -> None:
         "--format",
         choices=list(FORMATS),
         metavar="NAME",
+        default=None,
         help=f"of DATA: {', '.join(FORMATS)} (default: what its name says, else csv)",
     )
 
@@ -74,9 +76,11 @@ def add_json(parser: Any) -> None:
     )
 
 
-def add_seed(parser: Any, of: str) -> None:
+def add_seed(parser: Any, of: str, default: Any = 0) -> None:
     """Add the seed of what is drawn."""
-    parser.add_argument("--seed", metavar="N", type=whole(0), default=0, help=f"{of} (default: 0)")
+    parser.add_argument(
+        "--seed", metavar="N", type=whole(0), default=default, help=f"{of} (default: 0)"
+    )
 
 
 def one_of(choices: Iterable[str], default: str) -> str:

@@ -9,15 +9,14 @@ import numpy as np
 from bpcore.arrayfiles import array_bytes, arrays_bytes
 from bpcore.commands.inputs import load_with_encoder, read
 from bpcore.commands.options import add_data, add_json, add_model
-from bpcore.commands.report import Report, remark
+from bpcore.commands.report import Report, counted, remark
 from bpcore.commands.scores import compare
 from bpcore.encoding import TableEncoder
 from bpcore.tablefiles import FORMATS, format_of, frame_bytes, write_bytes
 from bpcore.tables import InputError
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "predict with a trained model"
 EPILOG = """\
 The answer has a row for each row of DATA: a column predicted_<target> and, for
 classes, the probability of the one predicted. An .npy file gets the predicted
@@ -43,7 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         default="-",
-        help="write here: .csv, .tsv, .parquet, .npy or .npz (default: -, standard output)",
+        help="write here: .csv, .tsv, .parquet, .npy, .npz, or .txt for CSV (default: -, standard "
+        "output)",
     )
     parser.add_argument(
         "--out-format",
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         content = _content(table.frame[[]], encoder, prediction, answer, format)
         write_bytes(options.out, content, format)
         if options.out != "-":
-            report.text(f"saved {len(table)} predictions in {options.out}")
+            report.text(f"saved {counted(len(table), 'prediction')} in {options.out}")
             report.put(file=options.out)
     report.end()
     if text and not options.json:
@@ -86,6 +86,13 @@ def _check_out(options: argparse.Namespace) -> None:
     same = all(map(os.path.exists, (options.out, options.data)))
     if same and os.path.samefile(options.out, options.data):
         raise InputError(f"{options.out}: is the data; --out must name another file")
+    ending = os.path.splitext(options.out.lower().removesuffix(".gz"))[1]
+    if options.out_format or ending in ("", ".txt") or format_of(options.out, "") in FORMATS:
+        return
+    known = ", ".join(endings[0] for endings in FORMATS.values())
+    raise InputError(
+        f"{options.out}: --out must end in {known} or .txt, or say what it is with --out-format"
+    )
 
 
 def _content(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Report", "one_line", "remark"]
+__all__ = ["Report", "counted", "one_line", "remark"]
 
 
 class Report:
@@ -43,6 +43,13 @@ class Report:
         if self.as_json:
             print(json.dumps(_plain(self.results), allow_nan=False, ensure_ascii=False))
 
+    def fail(self, message: str, code: int, **more: Any) -> int:
+        """Say what went wrong, to machines too; return the exit code."""
+        remark(message)
+        self.put(error=one_line(message), exit=code, **more)
+        self.end()
+        return code
+
 
 def remark(text: str) -> None:
     """Print one line that is no result."""
@@ -52,6 +59,11 @@ def remark(text: str) -> None:
 def one_line(message: object) -> str:
     """Return a message without line breaks."""
     return " ".join(str(message).split())
+
+
+def counted(number: Any, what: str) -> str:
+    """Return "1 row", "2 rows"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _wrapped(line: str) -> str:

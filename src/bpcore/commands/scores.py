@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from bpcore.commands.report import Report
+from bpcore.commands.report import Report, counted
 from bpcore.encoding import TableEncoder
-from bpcore.tables import Table
+from bpcore.tables import Table, is_missing, same_name
 
-__all__ = ["compare", "score"]
+__all__ = ["compare", "score", "show_r2"]
 
 
 def score(
@@ -21,11 +21,12 @@ def score(
 ) -> dict[str, Any]:
     """Say how good the prediction of the held-out rows is, beside the trivial one."""
     rows, where = (held, "held-out") if len(held) else (train, "training")
+    n_rows = counted(len(rows), f"{where} row")
     answer = encoder.decode(prediction)[rows]
     column = encoder.target["column"]
     score: dict[str, float | None]
     if encoder.classes:
-        truth = table.text(column)
+        truth = np.array(encoder.classes, dtype=object)[encoder.encode_target(table)]
         names, counts = np.unique(truth[train].astype(str), return_counts=True)
         majority = str(names[counts.argmax()])
         score = {
@@ -33,13 +34,13 @@ def score(
             "baseline": float((truth[rows] == majority).mean()),
         }
         trivial = f"(always {majority!r}: {score['baseline']:.1%})"
-        report.line("accuracy", f"{score['accuracy']:.1%} of {len(rows)} {where} rows {trivial}")
+        report.line("accuracy", f"{score['accuracy']:.1%} of {n_rows} {trivial}")
     else:
         truth = table.numbers(column)
         mean = np.full(len(rows), truth[train].mean())
         score = {"r2": _r2(truth[rows], answer), "baseline": _r2(truth[rows], mean)}
-        shown, trivial = map(_show_r2, score.values())
-        report.line("R^2", f"{shown} on {len(rows)} {where} rows (always the mean: {trivial})")
+        shown, trivial = map(show_r2, score.values())
+        report.line("R^2", f"{shown} on {n_rows} (always the mean: {trivial})")
         rms, rms_mean = (_rms(truth[rows] - guess) for guess in (answer, mean))
         report.line("", f"root mean squared error {rms:.6g} (always the mean: {rms_mean:.6g})")
         score |= {"rmse": rms, "baseline_rmse": rms_mean}
@@ -52,8 +53,10 @@ def compare(encoder: TableEncoder, table: Table, answer: np.ndarray) -> dict[str
     if column not in table.columns:
         return {}
     if encoder.classes:
-        truth = table.frame[column].to_numpy(dtype=object)
-        known = np.array([isinstance(text, str) and text != "" for text in truth], dtype=bool)
+        classes = {same_name(name): name for name in encoder.classes}
+        texts = [same_name(str(text)) for text in table.frame[column]]
+        truth = np.array([classes.get(text, text) for text in texts], dtype=object)
+        known = np.array([text in classes or not is_missing(text) for text in texts], dtype=bool)
     else:
         truth = table.possible_numbers(column)
         known = np.isfinite(truth)
@@ -65,8 +68,10 @@ def compare(encoder: TableEncoder, table: Table, answer: np.ndarray) -> dict[str
         text = f"accuracy: {score['accuracy']:.1%}"
     else:
         score["r2"] = _r2(truth[known], answer[known])
-        text = f"R^2: {_show_r2(score['r2'])}"
-    return score | {"text": f"{text} of {known.sum()} rows that have {column!r}"}
+        text = f"R^2: {show_r2(score['r2'])}"
+    n_known = score["scored_rows"]
+    rows = f"{counted(n_known, 'row')} that {'has' if n_known == 1 else 'have'}"
+    return score | {"text": f"{text} of {rows} {column!r}"}
 
 
 def _r2(truth: np.ndarray, answer: np.ndarray) -> float | None:
@@ -85,5 +90,8 @@ def _rms(error: np.ndarray) -> float:
     return largest * float(np.sqrt(np.mean((error / largest) ** 2)))
 
 
-def _show_r2(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def show_r2(value: float | None) -> str:
+    """Return R^2 with three digits."""
+    if value is None:
+        return "undefined"
+    return f"{round(value, 3) + 0.0:.3f}"  # no -0.000

@@ -2,9 +2,11 @@
 
 import argparse
 import hashlib
+import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +17,12 @@ import numpy as np
 import bpcore
 from bpcore.commands.inputs import MODEL_FILE, load_with_encoder, model_path, read
 from bpcore.commands.proof import prove
-from bpcore.commands.report import Report, remark
+from bpcore.commands.report import Report, counted, remark
 from bpcore.commands.scores import score
-from bpcore.commands.train_options import EPILOG, SETTINGS, add_options
+from bpcore.commands.train_options import EPILOG, SETTINGS, add_options, file_to_write
 from bpcore.commands.train_report import save_train_report
 from bpcore.encoding import TableEncoder, split_rows
+from bpcore.errors import DivergenceError
 from bpcore.files import replace_file
 from bpcore.layers import ACTIVATIONS
 from bpcore.optimizers import Optimizer
@@ -27,10 +30,16 @@ from bpcore.plot import save_loss_plot
 from bpcore.tablefiles import format_of
 from bpcore.tables import InputError, Table, list_names, possible_number
 
-__all__ = ["EPILOG", "HELP", "add_options", "run"]
+__all__ = ["EPILOG", "add_options", "run"]
 
-HELP = "train a network on a table"
 CHECKED_ROWS = 32
+EXPORTS = {
+    "model.c": b"written by bpcore",
+    "model.h": b"written by bpcore",
+    "model.onnx": b"bpcore",
+    "model.json": b'{\n  "inputs": [',
+}
+"""What `bpcore export` leaves beside a model, and what tells it from files of others."""
 
 
 @dataclass
@@ -58,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     report = Report(options.json)
     net = _unfinished(options) if options.resume else None
+    for name, usual in SETTINGS.items():  # those that are not given
+        setattr(options, name, getattr(options, name, usual))
     rng = np.random.default_rng(options.seed)
     problem = _problem(options, rng)
     if net is None:
@@ -69,8 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
     sample = np.sort(rng.choice(problem.train, min(len(problem.train), CHECKED_ROWS), False))
     if not prove(report, net, problem.x[sample], problem.y[sample]):
-        report.end()
-        return 1
+        return report.fail("the gradients are not proven; nothing is saved", 1)
     folder, made = _folder(options, problem.table.name)
     try:
         return _train(report, options, problem, net, folder, began)
@@ -96,6 +106,7 @@ def _train(
         "digest": problem.digest,
         "settings": {name: getattr(options, name) for name in SETTINGS},
         "format": options.format,
+        "report": options.report,
         "finished": False,
     }
     try:
@@ -103,21 +114,26 @@ def _train(
     except KeyboardInterrupt:
         if net._unfinished is None:  # it had not begun
             raise
-        _save(report, net, net.history, folder, table.name)
-        done = f"after {len(net.history)} of {options.epochs} epochs"
-        resume = f"bpcore train --resume {shlex.quote(str(folder))}"
-        remark(f"stopped by Ctrl-C {done}; the model is saved, and this goes on: {resume}")
-        return 130
-    scores = score(
-        report, problem.encoder, table, net.predict(problem.x), problem.train, problem.held
-    )
-    about |= {"finished": True, "epochs": len(history), **scores}
-    files = _save(report, net, history, folder, f"{table.name}: {problem.encoder.target['column']}")
-    if options.report:
-        model = folder / MODEL_FILE
-        save_train_report(options, net, problem, history, model)
-        report.line("report", options.report)
-        files["report"] = options.report
+        return _stopped(report, options, net, folder, table.name)
+    about |= {"finished": True, "epochs": len(history)}
+    try:
+        _save_model(net, history, folder, bool(options.resume))
+        scores = score(
+            report, problem.encoder, table, net.predict(problem.x), problem.train, problem.held
+        )
+        about |= scores
+        net.save(folder / MODEL_FILE)
+        title = f"{table.name}: {problem.encoder.target['column']}"
+        files = _save_plot(report, history, folder, title)
+        if options.report:
+            save_train_report(options, net, problem, history, folder / MODEL_FILE)
+            report.line("report", options.report)
+            files["report"] = options.report
+    except KeyboardInterrupt:
+        net.save(folder / MODEL_FILE)  # it may have come in between
+        done = f"after all {counted(len(history), 'epoch')}"
+        text = f"stopped by Ctrl-C {done}; the trained model is saved in {folder}"
+        return report.fail(text, 130, folder=str(folder), epochs=len(history))
     data = "NEW-DATA" if options.data == "-" else shlex.quote(options.data or "iris")
     # one line, to be copied
     report.text(f"next:     bpcore predict {shlex.quote(str(folder))} {data}")
@@ -130,6 +146,27 @@ def _train(
     )
     report.end()
     return 0
+
+
+def _stopped(
+    report: Report, options: argparse.Namespace, net: Any, folder: Path, title: str
+) -> int:
+    """Save what there is after Ctrl-C, and say how it goes on."""
+    _save_model(net, net.history, folder, bool(options.resume))
+    with suppress(KeyboardInterrupt):  # once more; what counts is saved
+        _save_plot(report, net.history, folder, title)
+    resume = f"--resume {shlex.quote(str(folder))}"
+    again = f"bpcore train {resume}"
+    if options.data == "-":
+        format = f" --format {options.format}" if options.format else ""
+        again = f"bpcore train -{format} {resume} < THE-SAME-TABLE"
+    return report.fail(
+        f"stopped by Ctrl-C after {len(net.history)} of {options.epochs} epochs; "
+        f"the model is saved, and this goes on: {again}",
+        130,
+        folder=str(folder),
+        epochs=len(net.history),
+    )
 
 
 def _problem(options: argparse.Namespace, rng: np.random.Generator) -> Problem:
@@ -145,9 +182,8 @@ def _problem(options: argparse.Namespace, rng: np.random.Generator) -> Problem:
     labels = encoder.encode_target(table) if encoder.classes else None
     train, held = split_rows(len(table), options.test_fraction, rng, labels)
     if len(train) < 2 or (options.test_fraction > 0 and len(table) < 5):
-        raise InputError(
-            f"{table.name}: found {len(table)} rows, too few to learn from and to hold some out"
-        )
+        found = counted(len(table), "row")
+        raise InputError(f"{table.name}: found {found}, too few to learn from and to hold some out")
     if encoder.classes and options.loss:
         raise InputError(f"--loss is for a quantity; {target!r} has classes")
     encoder.fit_scales(table, train)
@@ -188,16 +224,31 @@ def _unfinished(options: argparse.Namespace) -> Any:
     about = net.metadata.get("training", {})
     if net._unfinished is None or "settings" not in about:
         raise InputError(f"{path}: no training was stopped there; there is nothing to resume")
-    for name in (*SETTINGS, "out"):
-        if getattr(options, name) != options.defaults(name):
+    saved = about["settings"]
+    for name in SETTINGS:
+        value = saved.get(name)
+        if getattr(options, name, value) != value:
             option = "--" + name.replace("_", "-")
             raise InputError(
-                f"--resume goes on with the settings that are saved; leave out {option}"
+                f"--resume goes on with the settings that are saved; leave out {option} "
+                f"(saved: {'none' if value in (None, []) else value})"
             )
-    if options.data is None:
-        options.data, options.format = about["data"], about["format"]
-    for name in SETTINGS:
-        setattr(options, name, about["settings"][name])
+        setattr(options, name, value)
+    folder = os.path.dirname(path) or "."
+    if options.out is not None and not (
+        os.path.isdir(options.out) and os.path.samefile(options.out, folder)
+    ):
+        raise InputError(f"--resume goes on in {folder}; leave out --out")
+    if options.data is None and about["data"] == "-":
+        again = f"bpcore train - --resume {shlex.quote(options.resume)} < THE-SAME-TABLE"
+        raise InputError(f"{path}: its table came from standard input; give it again: {again}")
+    if options.data in (None, about["data"]):
+        options.data, options.format = about["data"], options.format or about["format"]
+    if options.report is None and about.get("report"):
+        try:
+            options.report = file_to_write(about["report"])
+        except argparse.ArgumentTypeError as error:
+            raise InputError(f"--report of the training that goes on: {error}") from None
     return net
 
 
@@ -226,7 +277,18 @@ def _fit(options: argparse.Namespace, problem: Problem, net: Any) -> Any:
         else:
             keywords["callbacks"] = [_lines(options.epochs)]
     sys.stdout.flush()  # before the progress bar, which goes to stderr
-    return net.fit(x[train], y[train], **keywords)
+    try:
+        return net.fit(x[train], y[train], **keywords)
+    except DivergenceError as error:
+        where = ""
+        if error.epoch is not None:
+            where = f" in epoch {error.epoch + 1} of {options.epochs}"
+        if error.learning_rate is not None:
+            where += f", at a learning rate of {error.learning_rate:.3g}"
+        raise DivergenceError(
+            f"training diverged{where}; nothing is saved; give a smaller --learning-rate "
+            f"(it was {options.learning_rate:g})"
+        ) from None
 
 
 def _lines(epochs: int) -> Any:
@@ -242,9 +304,8 @@ def _lines(epochs: int) -> Any:
 def _describe(report: Report, options: argparse.Namespace, problem: Problem, net: Any) -> None:
     table, encoder = problem.table, problem.encoder
     source = " (shipped with bpcore; Fisher 1936)" if table.name == "iris" else ""
-    report.line(
-        "data", f"{table.name}{source}: {len(table)} rows, {len(encoder.features)} features"
-    )
+    size = f"{counted(len(table), 'row')}, {counted(len(encoder.features), 'feature')}"
+    report.line("data", f"{table.name}{source}: {size}")
     for note in table.notes:
         report.line("", note)
     classes = encoder.classes
@@ -293,11 +354,32 @@ def _folder(options: argparse.Namespace, data: str) -> tuple[Path, bool]:
             number += 1
 
 
-def _save(report: Report, net: Any, history: Any, folder: Path, title: str) -> dict[str, Any]:
-    """Write model, history and plot; return their paths."""
-    net.save(folder / MODEL_FILE)
+def _save_model(net: Any, history: Any, folder: Path, goes_on: bool) -> None:
+    """Write model and history; an earlier model goes, and what was exported of it."""
+    path = folder / MODEL_FILE
+    replaced = path.exists()
+    net.save(path)
     text = history.to_frame().to_csv(index=False, lineterminator="\n")
     replace_file(folder / "history.csv", text.encode())
+    if not replaced:
+        return
+    stale = [name for name, mark in EXPORTS.items() if _is_export(folder / name, mark)]
+    for name in stale:
+        (folder / name).unlink()
+    removed = f"; removed what was exported of it: {', '.join(stale)}" if stale else ""
+    if removed or not goes_on:
+        remark(f"replaced the earlier model in {folder}{removed}")
+
+
+def _is_export(path: Path, mark: bytes) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return mark in file.read(200)
+
+
+def _save_plot(report: Report, history: Any, folder: Path, title: str) -> dict[str, Any]:
+    """Draw the loss; return the paths of all files in the folder."""
     files, picture, note = [MODEL_FILE, "history.csv"], folder / "loss.png", ""
     try:
         save_loss_plot(history, picture, title)

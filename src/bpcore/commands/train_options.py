@@ -17,14 +17,32 @@ from bpcore.commands.options import (
 from bpcore.layers import ACTIVATIONS
 from bpcore.optimizers import Optimizer
 
-__all__ = ["EPILOG", "SETTINGS", "add_options"]
+__all__ = ["EPILOG", "SETTINGS", "add_options", "file_to_write"]
 
-RATE = 0.003
-SETTINGS = (
-    "target", "task", "drop", "categorical", "test_fraction", "hidden", "activation", "dropout",
-    "loss", "l2", "dtype", "epochs", "batch_size", "optimizer", "learning_rate", "patience", "seed",
-)  # fmt: skip
-"""The options that decide what comes out; a training that is resumed has those it began with."""
+SETTINGS: dict[str, Any] = {
+    "target": None,
+    "task": "auto",
+    "drop": [],
+    "categorical": [],
+    "test_fraction": 0.2,
+    "hidden": [16, 16],
+    "activation": "tanh",
+    "dropout": 0.0,
+    "loss": None,
+    "l2": None,
+    "dtype": "float64",
+    "epochs": 200,
+    "batch_size": 32,
+    "optimizer": "adam",
+    "learning_rate": 0.003,
+    "patience": None,
+    "seed": 0,
+}
+"""The options that decide what comes out, with their defaults.
+
+The parser leaves out those that are not given: a training that is resumed has the settings that it
+began with, and must know what was asked of it.
+"""
 
 EPILOG = """\
 The first line of a CSV or TSV file names the columns (UTF-8; .gz will do). A
@@ -33,9 +51,10 @@ columns x0, x1, ..., and y, the target. Every column but the target is a
 feature: numbers are standardised, text becomes an input of 0 or 1 for each
 category. A part of the rows is held out, to measure the result.
 
-The folder gets model.safetensors, history.csv and loss.png. Ctrl-C saves the
-model as it is then; --resume goes on from there, to the same bits as if nothing
-had happened.
+The folder gets model.safetensors, history.csv and loss.png; an earlier model
+there is replaced, and what was exported of it goes. Ctrl-C saves the model as
+it is then; --resume goes on from there, to the same bits as if nothing had
+happened.
 
 examples (flowers.csv stands for a table of yours):
   bpcore train                             # iris, shipped with bpcore
@@ -45,8 +64,8 @@ examples (flowers.csv stands for a table of yours):
   cat flowers.csv | bpcore train - --target species --json
   bpcore train --resume flowers            # after Ctrl-C
 
-exit codes: 0 trained; 1 the gradients are not proven, or training diverged;
-2 wrong input; 130 Ctrl-C
+exit codes: 0 trained; 1 the gradients are not proven, training diverged, or out
+of memory; 2 wrong input; 130 Ctrl-C
 """
 
 
@@ -59,17 +78,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="CSV, TSV, Parquet, .npy or .npz, or - for standard input "
         "(default: iris, shipped with bpcore)",
     )
-    _add_table(parser.add_argument_group("table"))
-    _add_network(parser.add_argument_group("network"))
-    _add_fit(parser.add_argument_group("training"))
+    suppress = argparse.SUPPRESS
+    _add_table(parser.add_argument_group("table", argument_default=suppress))
+    _add_network(parser.add_argument_group("network", argument_default=suppress))
+    _add_fit(parser.add_argument_group("training", argument_default=suppress))
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--out", metavar="FOLDER", help="(default: a new folder bpcore-runs/<data>-<number>)"
+        "--out",
+        metavar="FOLDER",
+        type=_folder_to_write,
+        help="(default: a new folder bpcore-runs/<data>-<number>)",
     )
     output.add_argument(
         "--report",
         metavar="FILE.html",
-        type=_file_to_write,
+        type=file_to_write,
         help="write a page on the result, to look at in a browser",
     )
     output.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -86,7 +109,6 @@ def _add_table(group: Any) -> None:
     add(
         "--task",
         choices=["auto", "classification", "regression"],
-        default="auto",
         help="auto takes as classes: text, two different whole numbers, or at most 20 different "
         "whole numbers that occur five times each on average; anything else is a quantity",
     )
@@ -95,7 +117,6 @@ def _add_table(group: Any) -> None:
         metavar="A,B",
         type=names,
         action="extend",
-        default=[],
         help="columns to leave out",
     )
     add(
@@ -103,14 +124,12 @@ def _add_table(group: Any) -> None:
         metavar="A,B",
         type=names,
         action="extend",
-        default=[],
         help="columns of numbers that are names, such as postal codes",
     )
     add(
         "--test-fraction",
         metavar="P",
         type=fraction,
-        default=0.2,
         help="share of rows to hold out (default: 0.2)",
     )
     add_format(group)
@@ -122,13 +141,11 @@ def _add_network(group: Any) -> None:
         "--hidden",
         metavar="16,16",
         type=_widths,
-        default=[16, 16],
         help="units of each hidden layer, or none",
     )
     add(
         "--activation",
         choices=list(ACTIVATIONS),
-        default="tanh",
         metavar="NAME",
         help=one_of(ACTIVATIONS, "tanh"),
     )
@@ -136,7 +153,6 @@ def _add_network(group: Any) -> None:
         "--dropout",
         metavar="P",
         type=fraction,
-        default=0.0,
         help="after each hidden layer (default: 0)",
     )
     losses = ("mse", "mae", "huber")
@@ -152,7 +168,7 @@ def _add_network(group: Any) -> None:
         type=number(0),
         help="penalty: X/2 times the sum of squared weights (default: 1 / training rows)",
     )
-    add("--dtype", choices=["float32", "float64"], default="float64", help="(default: float64)")
+    add("--dtype", choices=["float32", "float64"], help="(default: float64)")
 
 
 def _add_fit(group: Any) -> None:
@@ -161,21 +177,18 @@ def _add_fit(group: Any) -> None:
         "--epochs",
         metavar="N",
         type=whole(1),
-        default=200,
         help="passes through the rows (default: 200)",
     )
     add(
         "--batch-size",
         metavar="N",
         type=_batch_size,
-        default=32,
         help="rows an update, or all (default: 32)",
     )
     optimizers = Optimizer.names
     add(
         "--optimizer",
         choices=list(optimizers),
-        default="adam",
         metavar="NAME",
         help=one_of(optimizers, "adam"),
     )
@@ -184,8 +197,7 @@ def _add_fit(group: Any) -> None:
         "--lr",
         metavar="X",
         type=number(0, above=True),
-        default=RATE,
-        help=f"at first; falls to 0 along half a cosine (default: {RATE})",
+        help=f"at first; falls to 0 along half a cosine (default: {SETTINGS['learning_rate']})",
     )
     add(
         "--patience",
@@ -193,22 +205,30 @@ def _add_fit(group: Any) -> None:
         type=whole(1),
         help="stop when a tenth of the training rows, set aside, has not improved for N epochs",
     )
-    add_seed(group, "of held-out rows, weights, batches")
+    add_seed(group, "of held-out rows, weights, batches", default=argparse.SUPPRESS)
     add(
         "--resume",
         metavar="FOLDER",
+        default=None,
         help="finish the training there that Ctrl-C stopped, with its settings; DATA, if given, "
-        "must be the same table",
+        "must be the same table; from standard input it must be given again",
     )
 
 
-def _file_to_write(text: str) -> str:
+def file_to_write(text: str) -> str:
     """Refuse before training what could not be written after it."""
     folder = os.path.dirname(text) or "."
     if not text or os.path.isdir(text):
         raise argparse.ArgumentTypeError(f"expected a file, found {text!r}")
     if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"there is no folder {folder!r}")
+    return text
+
+
+def _folder_to_write(text: str) -> str:
+    """Refuse a file before training."""
+    if not text or (os.path.lexists(text) and not os.path.isdir(text)):
+        raise argparse.ArgumentTypeError(f"expected a folder, found {text!r}")
     return text
 
 
