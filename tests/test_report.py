@@ -211,6 +211,35 @@ def test_saving_changes_nothing_else_and_bad_data_leave_the_file(tmp_path):
     assert (tmp_path / "r.html").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("widths", "rows", "said"),
+    [
+        ([3, 4, 1], 32, "on 32 rows, for each of the 21 parameters."),
+        ([64, 64, 3], 32, "on 32 rows, for 1,192 of the 4,355 parameters, drawn at random."),
+        ([300, 300, 2], 32, "on 32 rows, along random directions, three in each array"),
+        ([900, 900, 2], 18, "on 18 rows, along random directions, three in each array"),
+        ([20] * 80 + [1], 20, "on 20 rows, along random directions, three in each array"),
+    ],
+)
+def test_the_gradient_check_has_a_budget(widths, rows, said, monkeypatch):
+    """Multiply-adds of forward passes; the search may go on for longer where kinks are near."""
+    cost = []
+    plain = bpcore.Network.loss_value
+
+    def counted(net, X, y, **keywords):
+        cost.append(len(X) * net.parameters.size)
+        return plain(net, X, y, **keywords)
+
+    monkeypatch.setattr(bpcore.Network, "loss_value", counted)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, widths[0])), rng.normal(size=(40, widths[-1]))
+    net = bpcore.mlp(widths, hidden="tanh", rng=0)
+    text = Page(report_html(net, X, y)).text
+    assert said in text and "Gradients proven" in text
+    assert sum(cost) < 2.5e9
+    assert max(cost) <= rows * net.parameters.size or max(cost) == 40 * net.parameters.size
+
+
 def test_measures_agree_with_scikit_learn():
     rng = np.random.default_rng(2)
     truth, answer = rng.integers(0, 4, 200), rng.integers(0, 5, 200)
