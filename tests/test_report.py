@@ -316,7 +316,10 @@ addEventListener("load", () => {
       });
       return [overlaps, outside];
     });
-    return {width: view.innerWidth, scroll: page.documentElement.scrollWidth, right: right,
+    const cut = [...page.querySelectorAll(".wide")].filter(
+      box => box.scrollWidth > box.clientWidth + 1).map(box => box.querySelector("th").innerText);
+    return {width: view.innerWidth, cut: cut,
+            scroll: page.documentElement.scrollWidth, right: right,
             texts: texts, text: page.body.innerText,
             paper: view.getComputedStyle(page.body).backgroundColor,
             size: parseFloat(view.getComputedStyle(page.querySelector("td")).fontSize)};
@@ -342,7 +345,8 @@ def browse(*options, folder):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
-    """Two starts of the browser: one to measure three pages at two widths, one for a picture."""
+    """Two starts of the browser: one to measure three pages at three widths, one for a picture."""
+    widths = (400, 900, 1000)
     runs = [
         train(tables / "<odd> & names.csv", "--target", "answer", "--epochs", "20"),
         train(tables / "prices.csv", "--target", "price", "--epochs", "20"),
@@ -352,7 +356,7 @@ def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
         f'<iframe srcdoc="{html.escape(run.text)}" style="width:{width}px;height:900px;border:0">'
         "</iframe>"
         for run in runs
-        for width in (400, 1000)
+        for width in widths
     ]
     wrapper = tmp_path / "wrapper.html"
     page = f'<!DOCTYPE html><meta charset="utf-8">{MEASURE}<pre id="found"></pre>{"".join(frames)}'
@@ -361,7 +365,9 @@ def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
     found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dumped)[1]))
     assert len(found) == len(frames)
     for i, seen in enumerate(found):
-        run, width = runs[i // 2], (400, 1000)[i % 2]
+        run, width = runs[i // 3], widths[i % 3]
+        # health, and the confusion matrix of ten classes, are wider than a telephone
+        assert set(seen["cut"]) <= ({"layer", "class"} if width == 400 else set())
         assert seen["width"] == width
         assert seen["scroll"] <= width and seen["right"] <= width, "it overflows"
         assert not np.array(seen["texts"]).any(), "labels overlap, or are cut off"

@@ -144,8 +144,7 @@ def gradient_parts(report: "GradientReport") -> list[Markup]:
         rows.append(
             (
                 clipped(array.name, 30),
-                "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(f"{n:,}" for n in array.shape)
-                or "number",
+                "\N{NO-BREAK SPACE}× ".join(f"{n:,}" for n in array.shape) or "number",
                 f"{array.n_checked:,}",
                 f"{array.n_wrong:,}",
                 f"{array.n_kinks + array.n_undecided:,}",
