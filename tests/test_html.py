@@ -106,6 +106,24 @@ def test_history_tells_first_last_and_lowest():
     assert len(shown.attributes("svg")) == 1
 
 
+def test_history_that_went_wrong():
+    columns = {"epoch": range(3), "loss": [np.nan] * 3, "validation_loss": [np.inf] * 3}
+    shown = page(bpcore.History(columns))
+    assert "no finite values" in shown.text and not shown.attributes("svg")
+    assert shown.rows("figure", "first") == [
+        ["loss", "nan", "nan", "", ""],
+        ["validation_loss", "inf", "inf", "", ""],
+    ]
+
+
+def test_directions_are_not_called_entries():
+    X, y = data()
+    net = bpcore.mlp([2, 3, 1], hidden="tanh", rng=0)
+    report = net.check_gradients(X, y, parameters="projections")
+    assert "Gradients proven: all 15 directions agree" in page(report).text
+    assert "entries" not in report.sentence()
+
+
 def test_history_says_the_best_epoch():
     history = bpcore.History({"epoch": range(2), "loss": [1.0, 2.0]})
     history.best_epoch = 0

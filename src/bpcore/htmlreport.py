@@ -190,15 +190,11 @@ def _affordable(net: "Network", n_rows: int) -> tuple[int, str | int]:
     return min(n_rows, max(1, int(affordable))), "projections"
 
 
-def _along_directions(report: "GradientReport") -> bool:
-    return any(isinstance(i, str) for array in report.arrays.values() for i in array.index[:1])
-
-
 def _looked_at(net: "Network", report: "GradientReport") -> Markup:
     """Say what the check is of."""
     size = net.parameters.size
     looked = sum(len(array.index) for name, array in report.arrays.items() if name != "input")
-    if _along_directions(report):
+    if report.along_directions:
         what = (
             "along random directions, three in each array: an error in any entry shows that is "
             "above about 1e-4 of the norm of its array's gradient"
@@ -259,7 +255,7 @@ def _tiles(
         tiles.append(("epochs", f"{len(history):,}", _duration(history)))
     tiles.append(("parameters", f"{net.parameters.size:,}", str(net.dtype)))
     proven = "proven" if gradients.ok else "wrong" if gradients.n_wrong else "not proven"
-    kind = " directions" if _along_directions(gradients) else ""
+    kind = " directions" if gradients.along_directions else ""
     tiles.append(("gradients", proven, f"{gradients.n_checked:,}{kind} checked"))
     tiles.append(("health", "good" if healthy else "see below", ""))
     return tiles

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bpcore.axis import Scale
-from bpcore.curves import is_wide, spread, thin
+from bpcore.curves import alone, is_wide, spread, thin
 from bpcore.htmltext import Markup, clipped, escape
 
 FALLBACKS = ("#1f83c4", "#d9691f", "#12956b", "#b86a9e")
@@ -106,11 +106,10 @@ def _curve(values: np.ndarray, x: Scale, y: Scale, k: int, width: float = 2) -> 
         if drawn:
             path.append(f"{pen}{here:.1f} {there:.1f}")
         pen = "L" if drawn else "M"
-    beside = np.r_[False, finite, False]
-    alone = finite & ~beside[:-2] & ~beside[2:]  # a line of one point is none
+    single = alone(values[kept])
     dots = "".join(
         f'<circle cx="{here:.1f}" cy="{there:.1f}" r="{1.5 * width:g}" style="fill:{colour(k)}"/>'
-        for here, there in zip(across[alone], up[alone], strict=True)
+        for here, there in zip(across[single], up[single], strict=True)
     )
     dash = _DASHES[k % len(_DASHES)]
     return dots + (
