@@ -9,6 +9,7 @@ from pages import Page
 
 import bpcore
 from bpcore import svg
+from bpcore.axis import Scale, tick_texts
 from bpcore.htmltext import clipped, escape, number, shortened
 
 NASTY = "<script>x</script>&'\x00\x1b"
@@ -105,6 +106,24 @@ def test_history_tells_first_last_and_lowest():
     assert len(shown.attributes("svg")) == 1
 
 
+def test_history_that_went_wrong():
+    columns = {"epoch": range(3), "loss": [np.nan] * 3, "validation_loss": [np.inf] * 3}
+    shown = page(bpcore.History(columns))
+    assert "no finite values" in shown.text and not shown.attributes("svg")
+    assert shown.rows("figure", "first") == [
+        ["loss", "nan", "nan", "", ""],
+        ["validation_loss", "inf", "inf", "", ""],
+    ]
+
+
+def test_directions_are_not_called_entries():
+    X, y = data()
+    net = bpcore.mlp([2, 3, 1], hidden="tanh", rng=0)
+    report = net.check_gradients(X, y, parameters="projections")
+    assert "Gradients proven: all 15 directions agree" in page(report).text
+    assert "entries" not in report.sentence()
+
+
 def test_history_says_the_best_epoch():
     history = bpcore.History({"epoch": range(2), "loss": [1.0, 2.0]})
     history.best_epoch = 0
@@ -194,13 +213,20 @@ def test_helpers():
         (1e-300, 3e-300),
         (-1e308, 1e308),
         (5, 5),
+        (999_975, 1_000_012),
+        (1e6, 1e6 + 1e-3),
+        (0.1234567, 0.1234567 + 1e-9),
+        (-1e9 - 20, -1e9 + 20),
+        (0.25, 0.25 + 3e-17),
+        (0.25, 0.25 + 2e-16),
     ],
 )
 def test_ticks_are_few_round_and_inside(low, high):
-    scale = svg.Scale(low, high, 0.0, 100.0)
-    ticks = scale.ticks()
+    scale = Scale(low, high, 0.0, 100.0)
+    ticks, labels, _ = scale.ticks()
     assert 2 <= len(ticks) <= 7
-    assert max(len(svg.tick_text(tick)) for tick in ticks) <= 8
+    assert max(map(len, labels)) <= 10
+    assert len(set(labels)) == len(labels)
     assert all(scale.low <= tick <= scale.high for tick in ticks)
     assert all(0 <= scale(tick) <= 100 for tick in ticks)
     steps = np.diff(ticks) / ticks[-1]
@@ -209,10 +235,64 @@ def test_ticks_are_few_round_and_inside(low, high):
 
 @pytest.mark.parametrize(("low", "high"), [(1e-3, 10.0), (0.1, 0.9), (3e-12, 2e5)])
 def test_logarithmic_ticks_are_few_and_inside(low, high):
-    scale = svg.Scale(low, high, 100.0, 0.0, log=True)
-    assert 1 <= len(scale.ticks()) <= 9
-    assert all(-1 <= scale(tick) <= 101 for tick in scale.ticks())
+    scale = Scale(low, high, 100.0, 0.0, log=True)
+    assert 1 <= len(scale.ticks().values) <= 9
+    assert all(-1 <= scale(tick) <= 101 for tick in scale.ticks().values)
     assert scale(np.sqrt(low * high)) == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "offset"),
+    [
+        ([999_990, 999_995, 1e6], ["999,990", "999,995", "1,000,000"], ""),
+        ([0.0, 0.5, 1.0], ["0", "0.5", "1.0"], ""),
+        ([-2e-7, 0.0, 2e-7], ["-2e-7", "0", "2e-7"], ""),
+        ([8e8, 9e8, 1e9], ["8e8", "9e8", "1e9"], ""),
+        ([5e9, 5e9 + 10], ["0", "10"], " - 5,000,000,000"),
+        ([-5e9, -5e9 + 10], ["0", "10"], " + 5,000,000,000"),
+        ([0.12345670, 0.123456705, 0.12345671], ["0", "5e-9", "1e-8"], " - 0.123456700"),
+        ([3.0], ["3"], ""),
+        ([], [], ""),
+    ],
+)
+def test_labels_have_the_digits_of_their_step(values, labels, offset):
+    assert tick_texts(values) == (labels, offset)
+
+
+def labels_of(drawing):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+
+
+def test_wide_labels_get_a_wider_margin_and_fewer_ticks():
+    far = 1e6 + np.linspace(-20, 20, 30)
+    drawing = svg.scatter(far, far, "t", x_label="x", y_label="y")
+    assert "1,000,000" in labels_of(drawing)
+    (axis,) = re.findall(r'<path d="M([\d.]+) 34V244H466"', drawing)
+    assert float(axis) >= 8 * len("1,000,000")
+    places = re.findall(r'<text x="([\d.]+)" y="264" text-anchor="middle">', drawing)
+    assert np.diff(np.array(places, float)).min() > 8 * len("1,000,000")
+
+
+def test_what_was_left_off_stands_beside_the_name():
+    drawing = svg.curves({"loss": 5e9 + np.arange(30.0)}, "t", mark=12)
+    assert "loss - 5,000,000,000" in labels_of(drawing)
+    assert 'height="310"' in drawing or 'viewBox="0 0 480 310"' in drawing  # below the legend
+
+
+def test_epochs_are_whole_and_points_alone_are_seen():
+    two = svg.curves({"loss": np.array([1.0, 2.0])}, "t")
+    assert labels_of(two).count("0.5") == labels_of(two).count("0.2") == 0
+    one = svg.curves({"loss": np.array([3.0])}, "t")
+    (dot,) = Page(one).attributes("circle")
+    assert 200 < float(dot["cx"]) < 320
+    nan, inf = np.nan, np.inf
+    gaps = svg.curves({"loss": np.array([1.0, 2.0, inf, 3.0, nan, 8.0])}, "t")
+    assert len(Page(gaps).attributes("circle")) == 2
+
+
+def test_curves_of_nothing_say_so():
+    assert "no finite values" in labels_of(svg.curves({"loss": np.full(4, np.nan)}, "t"))
+    assert "no finite values" not in labels_of(svg.curves({"loss": np.array([np.nan, 1.0])}, "t"))
 
 
 def test_curves_go_where_the_values_are():

@@ -265,6 +265,33 @@ def test_refusals_leave_the_old_file(given, error, message, tmp_path):
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["model.onnx"]
 
 
+class Doubled(bpcore.ReLU):
+    """Is a ReLU to every isinstance, and has its kernel."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Bare(bpcore.Dense):
+    """A subclass that changes nothing; nobody can tell."""
+
+
+@pytest.mark.parametrize(
+    ("layers", "place"),
+    [([bpcore.Dense(2, 3), Doubled()], "'1'.*Doubled is a subclass of ReLU"),
+     ([("in", Bare(2, 3))], "'in'.*Bare is a subclass of Dense")],
+)  # fmt: skip
+def test_layers_of_other_classes(layers, place, tmp_path):
+    net = bpcore.Network(layers, rng=0)
+    with pytest.raises(ValueError, match=f"layer {place}"):
+        bpcore.onnx.export(net, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=f"layer {place}"):
+        bpcore.export_c(net, tmp_path / "model.c")
+    with pytest.raises(ValueError, match=f"layer {place}"):
+        bpcore.export_c(net, tmp_path / "model.c", quantize="int8", X=np.eye(2))
+    assert os.listdir(tmp_path) == []
+
+
 def test_other_refusals(tmp_path):
     net = bpcore.mlp([4, 3])
     with pytest.raises(OSError, match="nowhere"):

@@ -363,6 +363,21 @@ REFUSED = {
     "a name of ours": ([*GEMM, N("Dense", ["y"], ["z"])], C, "the operator is unknown"),
     "other domain": ([*GEMM, N("Relu", ["y"], ["z"], domain="com.example")], C, "com.example.Relu"),
     "no input": ([N("Gemm", ["w", "w"], ["z"], transA=1)], C, "expected one input"),
+    "a constant that adds a dimension": (
+        [N("MatMul", ["x", "w"], ["a"]), N("Add", ["a", "v"], ["z"])],
+        C | {"v": B[None, None]},
+        "its constant has shape (1, 1, 2), expected one row",
+    ),
+    "a product that adds a dimension": (
+        [N("Mul", ["x", "m"], ["a"]), N("MatMul", ["a", "w"], ["z"])],
+        C | {"m": np.full((1, 1, 1), 2.0)},
+        "its constant has shape (1, 1, 1), expected one row",
+    ),
+    "a bias that adds a dimension": (
+        [N("Gemm", ["x", "w", "v"], ["z"])],
+        C | {"v": B[None, None]},
+        "its constant has shape (1, 1, 2), expected one row",
+    ),
     "cast to int": ([*GEMM, N("Cast", ["y"], ["z"], to=TensorProto.INT64)], C, "only float32"),
 }
 
@@ -379,6 +394,8 @@ def test_refused(name, tmp_path):
     with pytest.raises(bpcore.ModelFileError) as caught:
         bpcore.onnx.load(path)
     assert str(path) in str(caught.value) and message in str(caught.value)
+    unknown = "unknown" in str(caught.value) or "no dense layer" in str(caught.value)
+    assert ("supported are Gemm, MatMul" in str(caught.value)) == unknown
 
 
 def test_truncated_and_garbage(tmp_path):

@@ -51,6 +51,48 @@ def fitted(**keywords):
     return net, X, X[:, 0] * X[:, 1], net.fit(X, X[:, 0] * X[:, 1], **keywords)
 
 
+def test_history_without_finite_values_says_so(ax):
+    history = bpcore.History({"epoch": range(3), "loss": [np.nan] * 3})
+    history.plot(ax)
+    assert [text.get_text() for text in ax.texts] == ["no finite values"]
+
+
+def test_history_marks_points_alone(ax):
+    losses = [1.0, 2.0, np.inf, 3.0, np.nan, 8.0]
+    bpcore.History({"epoch": range(6), "loss": losses}).plot(ax)
+    assert curve(ax, "loss").get_markevery() == [3, 5]
+    assert curve(ax, "loss").get_marker() == "o" and not ax.texts
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_epochs_are_whole_numbers(ax, n):
+    bpcore.History({"epoch": range(n), "loss": np.arange(1.0, n + 1)}).plot(ax)
+    low, high = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    assert ticks and all(tick == int(tick) for tick in ticks)
+
+
+def test_answers_that_are_not_finite_are_left_white(ax):
+    net = bpcore.mlp([2, 3, 1], rng=0)
+    net.parameters[:] = np.nan
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    net.plot_decision_boundary(X, X[:, 0], ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["no finite values"]
+
+
+def test_weights_that_are_not_finite_are_grey(pyplot):
+    net = bpcore.mlp([2, 3, 1], rng=0)
+    net.layers[0].weight[0, 1] = np.inf
+    net.layers[2].weight[:] = np.nan
+    first, second, *others = net.plot(np.ones((4, 2)))
+    (image,) = first.get_images()
+    assert image.norm.vmax == np.abs(net.layers[0].weight[np.isfinite(net.layers[0].weight)]).max()
+    assert image.get_array().mask.sum() == 1
+    assert first.get_xlabel() == second.get_xlabel() == "unit (grey: not finite)"
+    assert [text.get_text() for text in others[-1].texts] == ["no finite values"]
+    first.figure.canvas.draw()
+
+
 # ---- histories -------------------------------------------------------------------------------
 
 

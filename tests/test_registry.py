@@ -44,7 +44,7 @@ GROUPS = [
     | {"gradcheck", "gradlines", "gradhints", "gradreport", "differences", "noise"}
     | {"checkpoint", "tensorfile", "files", "weights"}
     | {"plot", "plotgradients", "plotnetwork", "outputs", "measures"}
-    | {"htmltext", "svg", "htmlreprs", "htmlresults", "pagestyle", "htmlreport"}
+    | {"axis", "htmltext", "svg", "htmlreprs", "htmlresults", "pagestyle", "htmlreport"}
     | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"}
     | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
     | {"fixedpoint", "fixedtable"}

@@ -211,6 +211,35 @@ def test_saving_changes_nothing_else_and_bad_data_leave_the_file(tmp_path):
     assert (tmp_path / "r.html").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("widths", "rows", "said"),
+    [
+        ([3, 4, 1], 32, "on 32 rows, for each of the 21 parameters."),
+        ([64, 64, 3], 32, "on 32 rows, for 1,192 of the 4,355 parameters, drawn at random."),
+        ([300, 300, 2], 32, "on 32 rows, along random directions, three in each array"),
+        ([900, 900, 2], 18, "on 18 rows, along random directions, three in each array"),
+        ([20] * 80 + [1], 20, "on 20 rows, along random directions, three in each array"),
+    ],
+)
+def test_the_gradient_check_has_a_budget(widths, rows, said, monkeypatch):
+    """Multiply-adds of forward passes; the search may go on for longer where kinks are near."""
+    cost = []
+    plain = bpcore.Network.loss_value
+
+    def counted(net, X, y, **keywords):
+        cost.append(len(X) * net.parameters.size)
+        return plain(net, X, y, **keywords)
+
+    monkeypatch.setattr(bpcore.Network, "loss_value", counted)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, widths[0])), rng.normal(size=(40, widths[-1]))
+    net = bpcore.mlp(widths, hidden="tanh", rng=0)
+    text = Page(report_html(net, X, y)).text
+    assert said in text and "Gradients proven" in text
+    assert sum(cost) < 2.5e9
+    assert max(cost) <= rows * net.parameters.size or max(cost) == 40 * net.parameters.size
+
+
 def test_measures_agree_with_scikit_learn():
     rng = np.random.default_rng(2)
     truth, answer = rng.integers(0, 4, 200), rng.integers(0, 5, 200)
@@ -287,7 +316,10 @@ addEventListener("load", () => {
       });
       return [overlaps, outside];
     });
-    return {width: view.innerWidth, scroll: page.documentElement.scrollWidth, right: right,
+    const cut = [...page.querySelectorAll(".wide")].filter(
+      box => box.scrollWidth > box.clientWidth + 1).map(box => box.querySelector("th").innerText);
+    return {width: view.innerWidth, cut: cut,
+            scroll: page.documentElement.scrollWidth, right: right,
             texts: texts, text: page.body.innerText,
             paper: view.getComputedStyle(page.body).backgroundColor,
             size: parseFloat(view.getComputedStyle(page.querySelector("td")).fontSize)};
@@ -313,7 +345,8 @@ def browse(*options, folder):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
-    """Two starts of the browser: one to measure three pages at two widths, one for a picture."""
+    """Two starts of the browser: one to measure three pages at three widths, one for a picture."""
+    widths = (400, 900, 1000)
     runs = [
         train(tables / "<odd> & names.csv", "--target", "answer", "--epochs", "20"),
         train(tables / "prices.csv", "--target", "price", "--epochs", "20"),
@@ -323,7 +356,7 @@ def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
         f'<iframe srcdoc="{html.escape(run.text)}" style="width:{width}px;height:900px;border:0">'
         "</iframe>"
         for run in runs
-        for width in (400, 1000)
+        for width in widths
     ]
     wrapper = tmp_path / "wrapper.html"
     page = f'<!DOCTYPE html><meta charset="utf-8">{MEASURE}<pre id="found"></pre>{"".join(frames)}'
@@ -332,7 +365,9 @@ def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
     found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dumped)[1]))
     assert len(found) == len(frames)
     for i, seen in enumerate(found):
-        run, width = runs[i // 2], (400, 1000)[i % 2]
+        run, width = runs[i // 3], widths[i % 3]
+        # health, and the confusion matrix of ten classes, are wider than a telephone
+        assert set(seen["cut"]) <= ({"layer", "class"} if width == 400 else set())
         assert seen["width"] == width
         assert seen["scroll"] <= width and seen["right"] <= width, "it overflows"
         assert not np.array(seen["texts"]).any(), "labels overlap, or are cut off"

@@ -17,6 +17,7 @@ import numpy as np
 from bpcore.checks import as_array, as_matrix, boolean, check_finite, choose
 from bpcore.errors import ShapeError
 from bpcore.files import open_regular, replace_file
+from bpcore.layers import check_built_in
 from bpcore.network import Network
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def export_c(
         `net` is no network.
     ValueError
         `name` is no C identifier or is taken, `path` does not end in ``.c``, a weight is nan or
-        infinite, a scale is not above 0; in fixed point, a layer that has no such form.
+        infinite, a scale is not above 0, a layer is of a class that is not bpcore's own; in fixed
+        point, a layer that has no such form.
     ShapeError
         `mean`, `scale` or `X` has another width than the inputs, or `X` has no rows.
     OSError
@@ -172,6 +174,7 @@ def export_c(
         raise ValueError("quantize and the calibration rows X go together, but one is missing")
     if float_wrapper and quantize is None:
         raise ValueError("float_wrapper needs quantize: without, the function takes floats itself")
+    check_built_in(net.names, net.layers)
     for key, array in net.parameter_arrays().items():
         check_finite(np.atleast_2d(array), key, net.dtype)
     scaling = None if standardization is None else _standardization(standardization, net)

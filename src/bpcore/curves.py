@@ -45,6 +45,12 @@ def thin(values: np.ndarray, most: int) -> np.ndarray:
     return np.array(sorted(kept))
 
 
+def alone(values: np.ndarray) -> np.ndarray:
+    """Return which values are finite between others that are not: a line would not show them."""
+    finite = np.r_[False, np.isfinite(values), False]
+    return finite[1:-1] & ~finite[:-2] & ~finite[2:]
+
+
 def spread(n: int, most: int) -> Any:
     """Return an index of at most `most` of n rows, evenly spread."""
     return slice(None) if n <= most else np.arange(most) * n // most

@@ -212,6 +212,11 @@ class GradientReport:
         """Whether the gradients are proven: enough could be judged, and all of it is right."""
         return bool(self.arrays) and not self.problems and self.n_wrong == 0
 
+    @property
+    def along_directions(self) -> bool:
+        """Whether random directions were looked at, not single entries."""
+        return any(isinstance(i, str) for array in self.arrays.values() for i in array.index[:1])
+
     def _worst(self) -> ArrayCheck | None:
         judged = [array for array in self.arrays.values() if array.n_checked]
         return max(judged, key=lambda a: (a.n_wrong > 0, a.worst_error), default=None)
@@ -307,7 +312,7 @@ class GradientReport:
             differ = "differs" if self.n_wrong == 1 else "differ"
             also = "".join(f" Also, {problem}." for problem in self.problems)
             return (
-                f"Gradients WRONG: {self.n_wrong} of {_entries(self.n_checked)} {differ} from "
+                f"Gradients WRONG: {self.n_wrong} of {self._counted()} {differ} from "
                 f"central differences, worst at {self._place()} "
                 f"(relative error {self.worst_error:.1e}).{left_out}{also}"
             )
@@ -316,10 +321,15 @@ class GradientReport:
         everything = "" if left_out else "all "
         agree = "agrees" if self.n_checked == 1 else "agree"
         return (
-            f"Gradients proven: {everything}{_entries(self.n_checked)} {agree} with central "
+            f"Gradients proven: {everything}{self._counted()} {agree} with central "
             f"differences; worst relative error {self.worst_error:.1e} at {self._place()}."
             f"{left_out}"
         )
+
+    def _counted(self) -> str:
+        if not self.along_directions:
+            return _entries(self.n_checked)
+        return f"{self.n_checked} direction{'s' * (self.n_checked != 1)}"
 
     def _place(self) -> str:
         name, index = self.worst_location

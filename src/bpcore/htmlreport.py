@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["report_html", "save_report"]
 
 _CHECKED_ROWS, _CHECKED_PARAMETERS, _HEALTH_ROWS = 32, 2000, 256
+_COST = 2e9  # of the gradient check, in multiply-adds: a second or two
+_PASSES, _PASSES_PER_LINE = 40, 6  # that it takes to measure the rounding, and each derivative
+_LEAST_SAMPLE = 200  # of parameters; where fewer can be afforded, directions prove more
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -99,7 +102,7 @@ def report_html(
         By default that of the last fit, if there was one.
     gradients : GradientReport, optional
         Shown instead of a check of the network as it is, on 32 training rows and at most 2000
-        parameters.
+        parameters; in wide networks on fewer rows, and along random directions.
     title : str
     target : str
         What is predicted.
@@ -151,7 +154,7 @@ def report_html(
         Section("Result", result.parts),
         Section("Training", _training(history)),
         Section("Network", [pair(network_picture(net), layers_table(net)), network_line(net)]),
-        Section("Gradients", [_GRADIENTS, *gradient_parts(gradients)]),
+        Section("Gradients", [_looked_at(net, gradients), *gradient_parts(gradients)]),
         Section("Health", health_parts(health)),
         Section("Data and settings", _settings(facts, settings)),
         Section("Use it", _usage(usage)),
@@ -167,18 +170,47 @@ class Section(NamedTuple):
     parts: list[Markup]
 
 
-_GRADIENTS = Markup(
-    "<p>Each derivative that training computes is compared with central differences of the loss, "
-    "in float64.</p>"
-)
-
-
 def _check(net: "Network", X: np.ndarray, y: np.ndarray) -> "GradientReport":
-    chosen = spread(len(X), _CHECKED_ROWS)
-    few = net.parameters.size <= _CHECKED_PARAMETERS
-    return net.check_gradients(
-        X[chosen], y[chosen], parameters="all" if few else _CHECKED_PARAMETERS
+    n_rows, parameters = _affordable(net, len(X))
+    chosen = spread(len(X), n_rows)
+    return net.check_gradients(X[chosen], y[chosen], parameters=parameters)
+
+
+def _affordable(net: "Network", n_rows: int) -> tuple[int, str | int]:
+    """Return on how many rows to check gradients, and of which parameters, at about `_COST`."""
+    size, n_rows = net.parameters.size, min(n_rows, _CHECKED_ROWS)
+    lines = int((_COST / (n_rows * size) - _PASSES) / _PASSES_PER_LINE) if n_rows else 0
+    sample = min(_CHECKED_PARAMETERS, lines // 2)  # as many are drawn from the input
+    if size <= sample:
+        return n_rows, "all"
+    if sample >= _LEAST_SAMPLE:
+        return n_rows, sample
+    directions = 3 * (len(net.parameter_arrays()) + 1)  # of the input too
+    affordable = _COST / (size * (_PASSES + _PASSES_PER_LINE * directions))
+    return min(n_rows, max(1, int(affordable))), "projections"
+
+
+def _looked_at(net: "Network", report: "GradientReport") -> Markup:
+    """Say what the check is of."""
+    size = net.parameters.size
+    looked = sum(len(array.index) for name, array in report.arrays.items() if name != "input")
+    if report.along_directions:
+        what = (
+            "along random directions, three in each array: an error in any entry shows that is "
+            "above about 1e-4 of the norm of its array's gradient"
+        )
+    elif looked < size:
+        what = f"for {looked:,} of the {size:,} parameters, drawn at random"
+    else:
+        what = f"for each of the {size:,} parameters"
+    if "input" in report.arrays:
+        n_rows = report.arrays["input"].shape[0]
+        what = f"on {n_rows:,} row{'s' * (n_rows != 1)}, {what}"
+    text = (
+        "The derivatives that training computes are compared with central differences of the "
+        f"loss, in float64, {what}."
     )
+    return Markup(f"<p>{escape(text)}</p>")
 
 
 def _training(history: "History | None") -> list[Markup]:
@@ -223,7 +255,8 @@ def _tiles(
         tiles.append(("epochs", f"{len(history):,}", _duration(history)))
     tiles.append(("parameters", f"{net.parameters.size:,}", str(net.dtype)))
     proven = "proven" if gradients.ok else "wrong" if gradients.n_wrong else "not proven"
-    tiles.append(("gradients", proven, f"{gradients.n_checked:,} checked"))
+    kind = " directions" if gradients.along_directions else ""
+    tiles.append(("gradients", proven, f"{gradients.n_checked:,}{kind} checked"))
     tiles.append(("health", "good" if healthy else "see below", ""))
     return tiles
 

@@ -91,10 +91,12 @@ def history_html(history: "History") -> str:
         return view(Markup("<p>History of 0 epochs</p>"))
     lines = recorded(history, LOSSES)
     title = f"{' and '.join(lines)} of {_epochs(history)}".replace("_", " ")
-    best = "" if history.best_epoch is None else f"; best epoch {history.best_epoch}"
+    best = "" if history.best_epoch is None else f"; best epoch {history.best_epoch:,}"
     key = " (solid) and ".join(lines) + " (dashed)" if len(lines) > 1 else "".join(lines)
     named = escape(f"{_epochs(history)}{best}; {key}:".replace("_", " "))
-    return view(Markup(f"<p>{named}</p>"), svg.sparkline(lines, title), history_table(history))
+    drawn = any(np.isfinite(values).any() for values in lines.values())
+    curve = svg.sparkline(lines, title) if drawn else Markup("<p>no finite values</p>")
+    return view(Markup(f"<p>{named}</p>"), curve, history_table(history))
 
 
 def _epochs(history: "History") -> str:
@@ -114,7 +116,9 @@ def history_table(history: "History") -> Markup:
         finite = np.isfinite(values)
         lowest = int(np.where(finite, values, np.inf).argmin()) if finite.any() else None
         least = ("", "") if lowest is None else (number(float(values[lowest])), f"{lowest:,}")
-        rows.append((clipped(name), number(float(values[0])), number(float(values[-1])), *least))
+        gap = "nan" if name in LOSSES else ""  # of other columns: not recorded
+        ends = (number(float(values[k])) or gap for k in (0, -1))
+        rows.append((clipped(name), *ends, *least))
     if len(names) > _MOST_COLUMNS:
         rows.append(("…", f"{len(names) - _MOST_COLUMNS} more", "", "", ""))
     if "seconds" in history:
@@ -144,8 +148,7 @@ def gradient_parts(report: "GradientReport") -> list[Markup]:
         rows.append(
             (
                 clipped(array.name, 30),
-                "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(f"{n:,}" for n in array.shape)
-                or "number",
+                "\N{NO-BREAK SPACE}× ".join(f"{n:,}" for n in array.shape) or "number",
                 f"{array.n_checked:,}",
                 f"{array.n_wrong:,}",
                 f"{array.n_kinks + array.n_undecided:,}",

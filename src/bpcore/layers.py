@@ -13,6 +13,7 @@ An activation is a class with a docstring and a `name`, that of a row in ``csrc/
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -354,3 +355,18 @@ class Dropout(Layer):
 def _product(x: np.ndarray, factor: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):  # infinities and nan are numbers like any other
         return np.multiply(x, factor, out=np.empty_like(x))
+
+
+_BUILT_IN = frozenset(Layer.types.values())  # those of users come later
+
+
+def check_built_in(names: Sequence[str], layers: Sequence[Layer]) -> None:
+    """Refuse layers of other classes than bpcore's: nobody can know what those compute."""
+    for name, layer in zip(names, layers, strict=True):
+        if type(layer) not in _BUILT_IN:
+            parent = next(cls for cls in type(layer).__mro__ if cls in {*_BUILT_IN, Layer})
+            raise ValueError(
+                f"layer {name!r} cannot be exported: {type(layer).__name__} is a subclass of "
+                f"{parent.__name__}, and what it does otherwise would be lost; expected a layer "
+                "of bpcore itself"
+            )

@@ -64,7 +64,7 @@ def export(
         The file cannot be written; an older one of that name is as it was.
     ShapeError, DTypeError, TypeError, ValueError
         A weight that is not finite, a standardisation that does not fit, probabilities of a network
-        that has no logits, more than 2 GB of weights.
+        that has no logits, a layer of a class that is not bpcore's own, more than 2 GB of weights.
     RuntimeError
         Another thread is training the network.
 
@@ -130,7 +130,8 @@ def load(path: str | os.PathLike[str], *, loss: "str | Loss | None" = None) -> N
         A file cannot be read, or is a directory, a device or a FIFO.
     ModelFileError
         Not an ONNX file, or damaged; or a model that is not a chain of the layers bpcore has. The
-        message names the file, the node and its operator, and what is supported.
+        message names the file, the node and its operator; of an unknown one also what is
+        supported.
 
     See Also
     --------

@@ -7,7 +7,7 @@ import numpy as np
 
 from bpcore.checks import as_array
 from bpcore.errors import ShapeError
-from bpcore.layers import Dense, Dropout, Layer, Softmax
+from bpcore.layers import Dense, Dropout, Layer, Softmax, check_built_in
 from bpcore.network import Network
 from bpcore.onnxforms import COMPOSED
 from bpcore.onnxgraph import Graph, Node, Value
@@ -65,6 +65,7 @@ def graph_of(
     probabilities: bool,
 ) -> Graph:
     """Return the graph of a network; for the arguments see `bpcore.onnx.export`."""
+    check_built_in(net.names, net.layers)
     classifier = net.loss.name in _CLASSIFIERS
     if probabilities and not (classifier and net.loss.from_logits):
         raise ValueError(

@@ -90,7 +90,7 @@ class _Walk:
         elif key in _READERS:
             _READERS[key](self, node, x)
         else:
-            raise self._refusal(node, "the operator is unknown")
+            raise self._refusal(node, f"the operator is unknown; supported are {SUPPORTED}")
         return self.flow.take([node])
 
     def _gemm(self, node: Node, x: str) -> None:
@@ -203,7 +203,8 @@ class _Walk:
     def _scale(self, node: Node, scale: np.ndarray | None, shift: np.ndarray | None) -> None:
         """Multiply by `scale`, then add `shift`: folded into the dense layer before or after."""
         sizes = [a.shape for a in (scale, shift) if a is not None]
-        if any(math.prod(s[:-1]) != 1 or (s[-1:] or (1,))[0] == 0 for s in sizes):
+        # one of more dimensions would give the rows more as well: (1, n, n_out)
+        if any(len(s) > 2 or math.prod(s[:-1]) != 1 or 0 in s for s in sizes):
             raise self._refusal(node, f"its constant has shape {sizes[0]}, expected one row")
         scale, shift = (None if a is None else a.reshape(-1) for a in (scale, shift))
         last = self.layers[-1][1] if self.layers else None
@@ -299,7 +300,7 @@ class _Walk:
         return other
 
     def _refusal(self, node: Node, why: str) -> ModelFileError:
-        return ModelFileError(f"{node} cannot be loaded: {why}; supported are {SUPPORTED}")
+        return ModelFileError(f"{node} cannot be loaded: {why}")
 
 
 _READERS: dict[str, Callable[[_Walk, Node, str], None]] = {

@@ -34,14 +34,15 @@ padding:.5rem .75rem}
 .confusion .hit{background:color-mix(in srgb,var(--hit) calc(var(--share)*.45),transparent)}
 .confusion .miss{background:color-mix(in srgb,var(--miss) calc(var(--share)*.6 + 14%),transparent)}
 .bpcore svg{display:block;margin:.75rem 0}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));gap:0 1.5rem;\
-align-items:start}
-.pair>div{min-width:0}
+.pair{display:flex;flex-wrap:wrap;gap:0 1.5rem;align-items:flex-start}
+.pair>div{flex:1 1 24rem;min-width:0;max-width:100%}
+.pair>div:has(table){flex-basis:max-content}
 pre{background:var(--box);border:1px solid var(--line);border-radius:.4rem;padding:.6rem .8rem;\
 overflow-x:auto;font:.88rem/1.5 ui-monospace,"DejaVu Sans Mono",monospace}
 footer{margin-top:2rem;padding-top:.75rem;padding-bottom:1.5rem;color:var(--soft);font-size:.85rem}
-@media(max-width:32rem){main,footer{padding:0 .9rem}.bpcore table{font-size:.85rem}
-.bpcore th,.bpcore td{padding:.2em .4em}.bpcore tbody th{white-space:normal}}
+@media(max-width:45rem){.bpcore table{font-size:.85rem}.bpcore th,.bpcore td{padding:.2em .4em}}
+@media(max-width:32rem){main,footer{padding:0 .9rem}.bpcore tbody th{white-space:normal}
+.bpcore th,.bpcore td{padding:.2em .25em}.bpcore table{font-size:.82rem}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--box:#fff;\
 --hit:#0072b2;--miss:#d55e00;--good:#0b6b43;--bad:#a33c00;\
 --bpcore-0:#0072b2;--bpcore-1:#c65102;--bpcore-2:#00795a;--bpcore-3:#9c4a80}

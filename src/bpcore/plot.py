@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bpcore.curves import COLOURS, LOSSES, is_wide, recorded, thin
+from bpcore.curves import COLOURS, LOSSES, alone, is_wide, recorded, thin
 
 if TYPE_CHECKING:
     from bpcore.history import History
@@ -34,6 +34,11 @@ def new_figure(figure: Any, what: str, size: tuple[float, float]) -> Any:
     if figure is not None:
         return figure
     return _import("pyplot", what).figure(figsize=size, layout="constrained")
+
+
+def say_nothing_finite(ax: Any) -> None:
+    """Say why axes are empty."""
+    ax.text(0.5, 0.5, "no finite values", transform=ax.transAxes, ha="center", va="center")
 
 
 def add_legend(ax: Any, **keywords: Any) -> None:
@@ -70,23 +75,31 @@ def plot_history(
     epochs = np.asarray(history["epoch"])
     for i, (name, values) in enumerate(curves.items()):
         kept = thin(values, _MOST_POINTS)
+        single = np.flatnonzero(alone(values[kept])).tolist()
         ax.plot(
             epochs[kept],
             values[kept],
             label=name.replace("_", " "),
             color=COLOURS[i % len(COLOURS)],
             linestyle=_STYLES[i % len(_STYLES)],
-            marker="o" if len(values) == 1 else None,
+            marker="o" if single else None,
+            markevery=single,
         )
     if is_wide(curves):
         ax.set_yscale("log")
     ax.set_xlabel("epoch")
     ax.set_ylabel(_label(names))
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     ax.grid(alpha=0.25)
+    nothing = not any(np.isfinite(values).any() for values in curves.values())
+    if nothing:
+        say_nothing_finite(ax)
+    if len(epochs) == 1 or (nothing and len(epochs)):  # matplotlib has no width to go by
+        ax.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     if history.best_epoch is not None:
         ax.axvline(
             history.best_epoch, color="0.35", linewidth=1, linestyle=(0, (1, 2)),
-            label=f"best epoch {history.best_epoch}",
+            label=f"best epoch {history.best_epoch:,}",
         )  # fmt: skip
     handles = ax.get_legend_handles_labels()[0]
     rates = recorded(history, ("learning_rate",)).get("learning_rate", np.empty(0))

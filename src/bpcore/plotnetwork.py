@@ -12,7 +12,7 @@ from bpcore.errors import ShapeError
 from bpcore.healthfigures import values_of
 from bpcore.layers import Dense, Dropout
 from bpcore.outputs import predicted, task_of, wanted
-from bpcore.plot import add_legend, new_axes, new_figure
+from bpcore.plot import add_legend, new_axes, new_figure, say_nothing_finite
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -73,9 +73,12 @@ def _draw_weights(ax: Any, weight: np.ndarray) -> None:
     if max(weight.shape) > _MOST_CELLS:
         _draw_values(ax, weight, "weight")
         return
-    peak = float(np.abs(weight).max()) or 1.0
+    finite = np.isfinite(weight)
+    peak = float(np.abs(weight[finite]).max(initial=0)) or 1.0
+    weight = np.where(finite, weight, np.nan)
     shown = ax.imshow(weight, cmap="PuOr", vmin=-peak, vmax=peak, aspect="auto")
-    ax.set_xlabel("unit")
+    shown.set_cmap(shown.get_cmap().with_extremes(bad="0.6"))  # which is no colour of PuOr
+    ax.set_xlabel("unit" if finite.all() else "unit (grey: not finite)")
     ax.set_ylabel("input")
     for axis, n in ((ax.xaxis, weight.shape[1]), (ax.yaxis, weight.shape[0])):
         axis.set_ticks(np.arange(0, n, max(1, -(-n // 6))))
@@ -93,6 +96,8 @@ def _draw_values(ax: Any, values: np.ndarray, label: str = "activation") -> None
     ax.hist(finite, bins=50, range=(low, high), weights=share, color=COLOURS[0])
     ax.set_xlabel(label)
     ax.set_ylabel("share, %")
+    if not finite.size:
+        say_nothing_finite(ax)
 
 
 def plot_boundary(
@@ -182,11 +187,19 @@ def _draw_classes(ax: Any, X: np.ndarray, labels: np.ndarray, names: list[str]) 
 def _draw_surface(
     ax: Any, across: np.ndarray, up: np.ndarray, answers: np.ndarray, X: np.ndarray, y: np.ndarray
 ) -> None:
-    low, high = min(answers.min(), y.min()), max(answers.max(), y.max())
+    finite = np.isfinite(answers)
+    values = np.r_[answers[finite], y]
+    low, high = values.min(), values.max()
     high = high if high > low else low + 1.0
-    filled = ax.contourf(across, up, answers, levels=np.linspace(low, high, 16), cmap="viridis")
-    ax.scatter(
+    if finite.any():
+        levels, answers = np.linspace(low, high, 16), np.where(finite, answers, np.nan)
+        filled = ax.contourf(across, up, answers, levels=levels, cmap="viridis")
+    else:
+        filled = None
+        say_nothing_finite(ax)
+    points = ax.scatter(
         X[:, 0], X[:, 1], c=y, cmap="viridis", vmin=low, vmax=high, s=22, edgecolors="white",
         linewidths=0.7,
     )  # fmt: skip
-    ax.figure.colorbar(filled, ax=ax, label="prediction; points: target", format="%.3g")
+    shown = points if filled is None else filled
+    ax.figure.colorbar(shown, ax=ax, label="prediction; points: target", format="%.3g")

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bpcore.curves import is_wide, spread, thin
-from bpcore.htmltext import Markup, clipped, escape, number, scientific
+from bpcore.axis import Scale
+from bpcore.curves import alone, is_wide, spread, thin
+from bpcore.htmltext import Markup, clipped, escape
 
 FALLBACKS = ("#1f83c4", "#d9691f", "#12956b", "#b86a9e")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _WIDTH, _HEIGHT = 480, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 34, 46
-_MOST_OF_CURVE, _MOST_DOTS, _MOST_LETTERS = 400, 600, 7
+_LINE = 20  # of text
+_MOST_OF_CURVE, _MOST_DOTS = 400, 600
 
 
 def colour(k: int) -> str:
@@ -37,93 +39,34 @@ def drawing(
     )
 
 
-class Scale:
-    """From numbers to places along an axis.
-
-    Parameters
-    ----------
-    low, high : float
-        The ends of what is shown.
-    start, end : float
-        Their places.
-    log : bool
-        Whether the scale is logarithmic.
-    """
-
-    def __init__(
-        self, low: float, high: float, start: float, end: float, log: bool = False
-    ) -> None:
-        if not high > low:
-            pad = abs(low) / 2 or 0.5
-            low, high = (low / 2, low * 2) if log else (low - pad, high + pad)
-        self.low, self.high, self.start, self.end, self.log = low, high, start, end, log
-
-    def __call__(self, values: "np.ndarray | float") -> "np.ndarray | float":
-        """Return the places of values."""
-        low, high = self.low, self.high
-        if self.log:
-            values, low, high = np.log(values), np.log(low), np.log(high)
-        # halved, so that ends of either sign near the largest float do not overflow
-        share = (np.asarray(values) / 2 - low / 2) / (high / 2 - low / 2)
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Return round numbers, at most about six."""
-        if not self.log:
-            return round_numbers(self.low, self.high)
-        powers = range(int(np.floor(np.log10(self.low))), int(np.ceil(np.log10(self.high))) + 1)
-        step = max(1, len(powers) // 6)
-        factors = (1, 2, 5) if len(powers) <= 3 else (1,)
-        ticks = [factor * 10.0**power for power in powers[::step] for factor in factors]
-        return [tick for tick in ticks if self.low * 0.999 <= tick <= self.high * 1.001]
-
-
-def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
-    """Return multiples of 1, 2 or 5 times a power of ten from low to high.
-
-    Examples
-    --------
-    >>> from bpcore.svg import round_numbers
-    >>> round_numbers(0.0, 199.0)
-    [0.0, 50.0, 100.0, 150.0]
-    """
-    rough = high / most - low / most
-    power = 10.0 ** np.floor(np.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10, 20) if m * power >= rough)
-    first, last = np.ceil(low / step * (1 - 1e-12)), np.floor(high / step * (1 + 1e-12))
-    return [float(k * step) + 0.0 for k in np.arange(first, last + 1)]
+def left_of(y: Scale) -> float:
+    """Return where the drawing begins, right of the labels of y."""
+    return max(_LEFT, round(y.ticks().width) + 8)
 
 
 def frame(x: Scale, y: Scale, x_label: str, y_label: str) -> list[str]:
     """Return axes with ticks, grid and labels."""
+    x_ticks, y_ticks = x.fitting_ticks(), y.ticks()
     parts = ['<g stroke="currentColor" stroke-opacity=".18" fill="none">']
-    parts += [f'<path d="M{x.start} {y(t):.1f}H{x.end}"/>' for t in y.ticks()]
+    parts += [f'<path d="M{x.start} {y(t):.1f}H{x.end}"/>' for t in y_ticks.values]
     parts.append('</g><g stroke="currentColor" stroke-opacity=".6" fill="none">')
     parts.append(f'<path d="M{x.start} {y.end}V{y.start}H{x.end}"/>')
-    parts += [f'<path d="M{x(t):.1f} {y.start}v5"/>' for t in x.ticks()]
+    parts += [f'<path d="M{x(t):.1f} {y.start}v5"/>' for t in x_ticks.values]
     parts.append("</g>")
-    for t in y.ticks():
-        parts.append(
-            f'<text x="{x.start - 7}" y="{y(t) + 5:.1f}" text-anchor="end">{tick_text(t)}</text>'
-        )
-    for t in x.ticks():
-        text = tick_text(t)
+    for t, text in zip(y_ticks.values, y_ticks.labels, strict=True):
+        parts.append(f'<text x="{x.start - 7}" y="{y(t) + 5:.1f}" text-anchor="end">{text}</text>')
+    for t, text in zip(x_ticks.values, x_ticks.labels, strict=True):
         across = min(x(t), _WIDTH - 4.2 * len(text))  # the last one must not be cut off
         parts.append(
             f'<text x="{across:.1f}" y="{y.start + 20}" text-anchor="middle">{text}</text>'
         )
     middle = (x.start + x.end) / 2
     parts.append(
-        f'<text x="{middle}" y="{y.start + 40}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="{middle}" y="{y.start + 40}" text-anchor="middle">'
+        f"{escape(x_label + x_ticks.offset)}</text>"
     )
-    parts.append(f'<text x="4" y="18">{escape(y_label)}</text>')
+    parts.append(f'<text x="4" y="18">{escape(y_label + y_ticks.offset)}</text>')
     return parts
-
-
-def tick_text(value: float) -> str:
-    """Return a tick's label, short enough for the margin."""
-    text = number(value, 6) if value else "0"
-    return text if len(text) <= _MOST_LETTERS else scientific(value, 3)
 
 
 def curves(
@@ -133,9 +76,15 @@ def curves(
     n = max((len(values) for values in lines.values()), default=0)
     finite = np.concatenate([v[np.isfinite(v)] for v in lines.values()] or [np.empty(0)])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    x = Scale(0, max(n - 1, 1), _LEFT, _WIDTH - _RIGHT)
     y = Scale(low, high, _HEIGHT - _BOTTOM, _TOP, is_wide(lines))
+    ends = (0, n - 1) if n > 1 else (-0.5, 0.5)
+    x = Scale(*ends, left_of(y), _WIDTH - _RIGHT, whole=True)
     parts = frame(x, y, "epoch", y_label)
+    if not len(finite):
+        middle = (x.start + x.end) / 2
+        parts.append(
+            f'<text x="{middle}" y="{_HEIGHT / 2}" text-anchor="middle">no finite values</text>'
+        )
     if mark is not None:
         parts.append(
             f'<path d="M{x(mark):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="currentColor" '
@@ -143,8 +92,9 @@ def curves(
         )
     for k, values in enumerate(lines.values()):
         parts.append(_curve(values, x, y, k))
-    parts += _legend([*lines], mark)
-    return drawing(_WIDTH, _HEIGHT, title, parts)
+    lower = _LINE if y.ticks().offset else 0  # where the label needs the width of the legend
+    parts = [f'<g transform="translate(0 {lower})">', *parts, "</g>", *_legend([*lines], mark)]
+    return drawing(_WIDTH, _HEIGHT + lower, title, parts)
 
 
 def _curve(values: np.ndarray, x: Scale, y: Scale, k: int, width: float = 2) -> str:
@@ -156,10 +106,13 @@ def _curve(values: np.ndarray, x: Scale, y: Scale, k: int, width: float = 2) -> 
         if drawn:
             path.append(f"{pen}{here:.1f} {there:.1f}")
         pen = "L" if drawn else "M"
-    if finite.sum() == 1:
-        path.append("h.01")
+    single = alone(values[kept])
+    dots = "".join(
+        f'<circle cx="{here:.1f}" cy="{there:.1f}" r="{1.5 * width:g}" style="fill:{colour(k)}"/>'
+        for here, there in zip(across[single], up[single], strict=True)
+    )
     dash = _DASHES[k % len(_DASHES)]
-    return (
+    return dots + (
         f'<path d="{"".join(path)}" fill="none" stroke-width="{width:g}" stroke-linecap="round" '
         f'stroke-linejoin="round"{_dashed(dash)} '
         f'style="stroke:{colour(k)}"/>'
@@ -194,7 +147,7 @@ def sparkline(lines: "dict[str, np.ndarray]", title: str) -> Markup:
     finite = np.concatenate([v[np.isfinite(v)] for v in lines.values()] or [np.empty(0)])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     n = max((len(values) for values in lines.values()), default=1)
-    x = Scale(0, max(n - 1, 1), 3, width - 3)
+    x = Scale(*((0, n - 1) if n > 1 else (-0.5, 0.5)), 3, width - 3)
     y = Scale(low, high, height - 4, 4, is_wide(lines))
     parts = [_curve(values, x, y, k, 1.6) for k, values in enumerate(lines.values())]
     return drawing(width, height, title, parts)
@@ -209,8 +162,8 @@ def scatter(
     both = np.r_[x_values[rows], y_values[rows]]
     low, high = (float(both.min()), float(both.max())) if len(both) else (0.0, 1.0)
     pad = 0.03 * (high / 2 - low / 2) * 2
-    x = Scale(low - pad, high + pad, _LEFT, _WIDTH - _RIGHT)
     y = Scale(low - pad, high + pad, _HEIGHT - _BOTTOM, _TOP)
+    x = Scale(low - pad, high + pad, left_of(y), _WIDTH - _RIGHT)
     parts = frame(x, y, x_label, y_label)
     parts.append(
         f'<path d="M{x.start} {y.start}L{x.end} {y.end}" stroke="currentColor" '
@@ -230,8 +183,8 @@ def histogram(values: np.ndarray, title: str, *, x_label: str) -> Markup:
     peak = float(np.abs(values).max()) or 1.0
     n_bins = int(min(31, max(5, 2 * round(len(values) ** (1 / 3)) + 1)))
     counts, edges = np.histogram(values / peak, bins=n_bins, range=(-1, 1))
-    x = Scale(-peak, peak, _LEFT, _WIDTH - _RIGHT)
     y = Scale(0, max(5.0, float(counts.max())), _HEIGHT - _BOTTOM, _TOP)
+    x = Scale(-peak, peak, left_of(y), _WIDTH - _RIGHT)
     parts = frame(x, y, x_label, "rows")
     places = x(edges * peak)
     for k, count in enumerate(counts):
