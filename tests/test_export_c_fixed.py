@@ -254,3 +254,44 @@ def test_layers_without_a_fixed_point_form(tmp_path, layers, message):
     with pytest.raises(ValueError, match=message):
         bpcore.export_c(net, tmp_path / "net.c", quantize="int16", X=np.ones((2, 3)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("radius", [5e-324, 1.2e-31, 1e-30, 1e-20])
+def test_bound_holds_for_the_smallest_ranges(radius, kind):
+    """Also where a range is less than the unit of any integer, and a weight makes it large."""
+    net = Network([Dense(2, 1)], rng=0)
+    net.parameters = [1e34, 1.0, 0.0]
+    X = np.random.default_rng(0).uniform(-1, 1, size=(100, 2))
+    X[:, 0] = radius * np.sign(X[:, 0])
+    fixed = twin(net, X, kind, {})
+    results = fixed.run(fixed.encode(X)) * fixed.output_scale
+    error = np.abs(results - net.predict(X)).max(axis=0)
+    assert (error <= fixed.error_bound).all(), (error, fixed.error_bound)
+
+
+def test_bound_holds_where_float64_rounds():
+    """Inputs that are points leave no error of integers, but the bias is a sum that cancels."""
+    net = Network([Dense(2, 1)], rng=0)
+    net.parameters = [0.1, -0.3, 0.0]
+    twin(net, np.array([[3e17, 1e17 + 16]] * 3), "int16", {})
+
+
+def test_an_error_beyond_the_bound_is_no_result(monkeypatch):
+    net = bpcore.mlp([2, 3, 1], rng=0)
+    exact = fixedpoint._outputs
+    monkeypatch.setattr(fixedpoint, "_outputs", lambda *given: exact(*given) + 1.0)
+    with pytest.raises(RuntimeError, match="a mistake in bpcore: the error of fixed point"):
+        twin(net, np.random.default_rng(0).uniform(size=(20, 2)), "int16", {})
+
+
+def test_calibration_by_chunks(monkeypatch):
+    net = bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+    X = box(net, 0)
+    whole = twin(net, X, "int16", {})
+    monkeypatch.setattr(fixedpoint, "CHUNK", 28)  # 7 rows
+    parts = twin(net, X, "int16", {})
+    assert np.allclose(whole.measured_error, parts.measured_error, rtol=1e-9)
+    assert np.allclose(whole.output_span, parts.output_span, rtol=1e-9)
+    outputs = net.predict(X)
+    np.testing.assert_allclose(parts.output_span, np.ptp(outputs, axis=0), rtol=1e-9)
