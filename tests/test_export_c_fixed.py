@@ -1,6 +1,7 @@
 """Exported C in integers: the stated bound holds, and nothing overflows."""
 
 import itertools
+import subprocess
 
 import numpy as np
 import pytest
@@ -295,3 +296,51 @@ def test_calibration_by_chunks(monkeypatch):
     assert np.allclose(whole.output_span, parts.output_span, rtol=1e-9)
     outputs = net.predict(X)
     np.testing.assert_allclose(parts.output_span, np.ptp(outputs, axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("workspace", ["stack", "caller"])
+def test_float_wrapper_compiles_under_any_name(tmp_path, workspace):
+    """The names of its own variables, and those of the function that it calls."""
+    net = bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+    keywords = {"quantize": "int16", "X": box(net, 0), "float_wrapper": True}
+    text = ""
+    for name in (*"abikqxyzn", "low", "limit", "offset", "scale", "input", "output", "workspace"):
+        bpcore.export_c(net, tmp_path / f"{name}.c", name=name, workspace=workspace, **keywords)
+        text += f'#include "{name}.c"\n'
+    (tmp_path / "every.c").write_text(text)
+    command = ["gcc", *C99, "-fsyntax-only", "every.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+
+
+def test_headers_are_cplusplus(exports, tmp_path):
+    if not installed("g++"):
+        pytest.skip("no g++ here")
+    _, done = exports
+    net = bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+    wrapped = bpcore.export_c(
+        net, tmp_path / "w.c", name="w", quantize="int16", X=box(net, 0), float_wrapper=True
+    )
+    headers = [*(one.header for one in done.values()), wrapped.header]
+    text = "".join(f'#include "{header}"\n' for header in headers)
+    text += "int main() { double x[3] = W_INPUT_OFFSET, y[2]; w_float(x, y); return 0; }\n"
+    (tmp_path / "headers.cpp").write_text(text)
+    command = ["g++", "-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
+    done = subprocess.run([*command, "headers.cpp"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+
+
+def test_sizes(tmp_path):
+    """Also the arrays that the wrapper has on its stack, and its scales."""
+    net = bpcore.mlp([100, 7, 2], hidden="relu", rng=0)
+    keywords = {"quantize": "int16", "X": box(net, 0)}
+    plain = bpcore.export_c(net, tmp_path / "net.c", **keywords)
+    assert plain.stack_bytes == 2 * (100 + 7)
+    done = bpcore.export_c(net, tmp_path / "net.c", **keywords, float_wrapper=True)
+    assert done.stack_bytes == 2 * (100 + 7) + 2 * (100 + 2)
+    assert done.constant_bytes == plain.constant_bytes + 8 * (100 + 100 + 2)
+    keywords |= {"workspace": "caller", "float_wrapper": True}
+    done = bpcore.export_c(net, tmp_path / "net.c", **keywords)
+    assert done.stack_bytes == 2 * (100 + 2)
+    with open(done.header) as file:
+        assert "204 bytes of arrays on the stack" in file.read()

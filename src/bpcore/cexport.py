@@ -54,9 +54,9 @@ class CExport:
     source, header : str
         The paths of the two files.
     constant_bytes : int
-        Of weights and tables; the compiled code comes on top.
+        Of weights, tables and scales; the compiled code comes on top.
     stack_bytes : int
-        Of the arrays that the function has on its stack.
+        Of the arrays that the function has on its stack, those of `float_wrapper` included.
     error_bound : ndarray of shape (n_out,) or None
         In fixed point, how far each output can be from that of the network, for any inputs in the
         calibrated ranges.
