@@ -1,7 +1,9 @@
 """Exported C: the bits of predict, whatever the compiler, its flags and the processor."""
 
+import contextlib
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from exported import C99, Program, installed, same_bits
 
 import bpcore
 from bpcore import (
+    ELU,
     Dense,
     Dropout,
     Identity,
@@ -24,6 +27,7 @@ from bpcore import (
     Tanh,
     cparts,
 )
+from bpcore.cnames import check_name
 from bpcore.csource import literal
 
 REALS = {"float64": "double", "float32": "float"}
@@ -154,6 +158,11 @@ BUILDS = {
     "gcc, contracting": ("gcc", ["-O3", "-ffp-contract=fast", *FMA], None),
     "gcc, sanitizers": ("gcc", [*C99, *SANITIZERS], FEW),
     "clang": ("clang", [*C99, "-O1"], FEW),
+    "clang, told to reassociate": (
+        "clang",
+        ["-O2", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", *FMA],
+        [name for name in FEW if not name.startswith("zeros")],  # their signs it may drop
+    ),
     "clang, contracting": ("clang", ["-O2", "-ffp-contract=fast", *FMA], None),
     "AArch64": ("aarch64-linux-gnu-gcc", [*C99, "-O1", "-static"], None),
     "32-bit ARM": ("arm-linux-gnueabihf-gcc", [*C99, "-O1", "-static"], FEW),
@@ -268,9 +277,23 @@ def test_without_fma_at_all(hidden, tmp_path):
     assert not same_bits(found, net.predict(X)).all()
 
 
-def test_fast_math_is_refused(program):
-    with pytest.raises(AssertionError, match="-ffast-math and the like change the results"):
-        program.build("gcc", ["-O2", "-ffast-math"], FEW[:1])
+REFUSED = {
+    "-ffast-math": "-ffast-math and the like change the results",
+    "-funsafe-math-optimizations": "-ffast-math and the like",
+    "-fassociative-math -fno-signed-zeros -fno-trapping-math": "-ffast-math and the like",
+    "-freciprocal-math": "-ffast-math and the like",
+    "-ffinite-math-only": "-ffast-math and the like",
+    "-fno-signed-zeros": "-ffast-math and the like",
+    "-mfpmath=387": "wider arithmetic changes the results",
+}
+
+
+@pytest.mark.parametrize("flags", REFUSED)
+def test_other_arithmetic_is_refused(program, flags):
+    if "387" in flags and not IS_X86:
+        pytest.skip("x87 is of x86")
+    with pytest.raises(AssertionError, match=REFUSED[flags]):
+        program.build("gcc", ["-O2", *flags.split()], FEW[:1])
 
 
 def test_header_is_cplusplus(program):
@@ -321,6 +344,15 @@ def test_literals_are_read_back(dtype):
         assert same_bits(np.array(back), np.array(value))
 
 
+def test_include_guards_are_those_of_the_functions(net, tmp_path):
+    """Files whose names differ in symbols only."""
+    for name, file in (("one", "a-b.c"), ("two", "a_b.c")):
+        bpcore.export_c(net, tmp_path / file, name=name)
+    text = '#include "a-b.h"\n#include "a_b.h"\nint n = ONE_N_IN + TWO_N_IN;\n'
+    (tmp_path / "both.c").write_text(text)
+    subprocess.run(["gcc", *C99, "-fsyntax-only", "both.c"], cwd=tmp_path, check=True)
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -341,6 +373,8 @@ BAD_NAMES = [
     "class",
     "main",
     "exp",
+    *("size_t", "int8_t", "my_t", "NULL", "NAN", "INFINITY", "INT16_MAX", "FLT_MAX", "M_PI"),
+    *("isnan", "signbit", "cbrt", "lgamma", "expf", "sqrtl", "j0", "y0", "yn", "index", "I"),
 ]
 
 
@@ -349,6 +383,51 @@ def test_bad_names(net, name, tmp_path):
     with pytest.raises(ValueError, match=f"name must be .*{name!r}"):
         bpcore.export_c(net, tmp_path / "net.c", name=name)
     assert not os.listdir(tmp_path)
+
+
+GOOD_NAMES = [
+    "torque",
+    "memory_2",
+    "strategy",
+    "issue",
+    "arm",
+    "x",
+    "a1",
+    "A",
+    "tower",
+    "floats",
+    "expo",
+    "M_arm",
+    "FP_loop",
+    "t",
+    "input",
+]
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_good_names(name):
+    check_name(name)
+
+
+@pytest.mark.parametrize("dialect", ["-std=c99", "-std=gnu17"])
+def test_names_of_the_included_headers_are_refused(dialect, tmp_path):
+    """Macros and functions, as the compiler here has them."""
+    text = "#include <float.h>\n" + cparts.INCLUDES
+    command = ["gcc", dialect, "-E", "-xc", "-"]
+    macros, declared = (
+        subprocess.run([*command, *more], input=text, capture_output=True, text=True).stdout
+        for more in (["-dM"], ["-P"])
+    )
+    names = {*re.findall(r"#define ([A-Za-z]\w*)", macros)}
+    names |= {*re.findall(r"\b([A-Za-z]\w*) \(", declared), *re.findall(r"\b\w+_t\b", declared)}
+    names = {name for name in names if not name.startswith("_")}
+    assert {"isnan", "hypotf", "memcpy", "uint64_t", "NULL", "DBL_MAX"} <= names
+    free = set()
+    for name in names:
+        with contextlib.suppress(ValueError):
+            check_name(name)
+            free.add(name)
+    assert not free
 
 
 @pytest.mark.parametrize(
@@ -385,12 +464,31 @@ def test_bad_networks(net, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("layer", [ELU(alpha=1e39), LeakyReLU(slope=1e39)])
+@pytest.mark.parametrize("keywords", [{}, {"quantize": "int16", "X": np.eye(3)}])
+def test_parameters_beyond_the_dtype(tmp_path, layer, keywords):
+    net = Network([Dense(3, 2), layer], dtype="float32", rng=0)
+    with pytest.raises(ValueError, match=r"layer 1 is .*1e\+39.* beyond the range of float32"):
+        bpcore.export_c(net, tmp_path / "net.c", **keywords)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_no_literal_of_what_is_not_finite(value):
+    with pytest.raises(ValueError, match=f"C has no literal for {value}"):
+        literal(np.float32(value))
+
+
 def test_bad_paths(net, tmp_path):
     for path in ("net.h", "net", "net.cpp", ".c"):
         with pytest.raises(ValueError, match=r"path must end in \.c"):
             bpcore.export_c(net, tmp_path / path)
     with pytest.raises(ValueError, match="that #include can take"):
         bpcore.export_c(net, tmp_path / 'a"b.c')
+    with pytest.raises(ValueError, match="that #include can take"):
+        bpcore.export_c(net, tmp_path / "q??-x.c")
+    with pytest.raises(ValueError, match="path must have a file name in UTF-8"):
+        bpcore.export_c(net, os.fsencode(tmp_path) + b"/\xff.c")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         bpcore.export_c(net, tmp_path / "nowhere" / "net.c")
     assert not os.listdir(tmp_path)
