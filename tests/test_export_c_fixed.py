@@ -57,6 +57,8 @@ def build_networks():
     for number, (hidden, kind) in enumerate(itertools.product(HIDDEN, TYPES)):
         for scale in (0.2, 1.5):
             layers = [Dense(5, 6), activation(hidden), Dense(6, 4), activation(hidden), Dense(4, 3)]
+            if hidden == "exp":  # for rates, at the end; of another e^z it would be too steep
+                layers = [Dense(5, 6), Tanh(), Dense(6, 3), activation("exp")]
             net = random_network(layers, number, scale)
             X = box(net, number)
             name = f"{hidden}_{kind}_{'wide' if scale > 1 else 'narrow'}"
@@ -129,7 +131,7 @@ def test_bound_holds(exports, case):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("hidden", ["identity", "relu", "leaky_relu", "tanh", "softplus"])
+@pytest.mark.parametrize("hidden", ["identity", "relu", "leaky_relu", "tanh", "softplus", "exp"])
 def test_bound_is_not_much_more_than_the_worst(hidden, kind):
     """With one input all errors can meet: then a bound that forgot one would be broken."""
     largest = 0.0
@@ -231,6 +233,19 @@ def test_softmax_is_left_off(tmp_path):
     np.testing.assert_allclose(e / e.sum(axis=1, keepdims=True), net.predict(X), rtol=0, atol=error)
     with open(done.source) as file:
         assert "Softmax() is left off" in file.read()
+
+
+def test_exp_of_much_has_no_fixed_point_form(tmp_path):
+    net = Network([Dense(1, 1), activation("exp")], rng=0)
+    net.parameters = [8.0, 0.5]
+    path = tmp_path / "net.c"
+    message = r"Exp\(\) has a fixed-point form for inputs up to 16.0, .* may reach 24.5"
+    with pytest.raises(ValueError, match=message):
+        bpcore.export_c(net, path, quantize="int16", X=[[-3.0], [3.0]])
+    assert not list(tmp_path.iterdir())
+    net.parameters = [5.0, 0.0]
+    done = bpcore.export_c(net, path, quantize="int16", X=[[-3.0], [3.0]])
+    assert done.error_bound[0] < 0.01 * np.exp(15)
 
 
 def test_a_useless_bound_is_said(tmp_path):

@@ -332,6 +332,14 @@ class _Quantizer:
         f, slope = copy.copy(self.activation).forward, kind.slope
         if self.activation.kernel == "elu":
             slope = max(1.0, self.activation.parameter)
+        if self.activation.kernel == "exp":
+            if high > kind.domain:
+                raise ValueError(
+                    f"{self.activation!r} has a fixed-point form for inputs up to {kind.domain}, "
+                    f"but those after {self.dense!r} may reach {high:.4g} for inputs in the "
+                    f"ranges of X"
+                )
+            slope = float(np.exp(high))
         values = np.sort([f(self.z_low), f(self.z_high)], axis=0)
         if kind.lowest < 0:
             values[0] = np.where(self.z_low < 0, kind.lowest, values[0])
