@@ -1,6 +1,7 @@
 """Exported C in integers: the stated bound holds, and nothing overflows."""
 
 import itertools
+import subprocess
 
 import numpy as np
 import pytest
@@ -56,6 +57,8 @@ def build_networks():
     for number, (hidden, kind) in enumerate(itertools.product(HIDDEN, TYPES)):
         for scale in (0.2, 1.5):
             layers = [Dense(5, 6), activation(hidden), Dense(6, 4), activation(hidden), Dense(4, 3)]
+            if hidden == "exp":  # for rates, at the end; of another e^z it would be too steep
+                layers = [Dense(5, 6), Tanh(), Dense(6, 3), activation("exp")]
             net = random_network(layers, number, scale)
             X = box(net, number)
             name = f"{hidden}_{kind}_{'wide' if scale > 1 else 'narrow'}"
@@ -128,7 +131,7 @@ def test_bound_holds(exports, case):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("hidden", ["identity", "relu", "leaky_relu", "tanh", "softplus"])
+@pytest.mark.parametrize("hidden", ["identity", "relu", "leaky_relu", "tanh", "softplus", "exp"])
 def test_bound_is_not_much_more_than_the_worst(hidden, kind):
     """With one input all errors can meet: then a bound that forgot one would be broken."""
     largest = 0.0
@@ -232,6 +235,19 @@ def test_softmax_is_left_off(tmp_path):
         assert "Softmax() is left off" in file.read()
 
 
+def test_exp_of_much_has_no_fixed_point_form(tmp_path):
+    net = Network([Dense(1, 1), activation("exp")], rng=0)
+    net.parameters = [8.0, 0.5]
+    path = tmp_path / "net.c"
+    message = r"Exp\(\) has a fixed-point form for inputs up to 16.0, .* may reach 24.5"
+    with pytest.raises(ValueError, match=message):
+        bpcore.export_c(net, path, quantize="int16", X=[[-3.0], [3.0]])
+    assert not list(tmp_path.iterdir())
+    net.parameters = [5.0, 0.0]
+    done = bpcore.export_c(net, path, quantize="int16", X=[[-3.0], [3.0]])
+    assert done.error_bound[0] < 0.01 * np.exp(15)
+
+
 def test_a_useless_bound_is_said(tmp_path):
     layers = itertools.chain.from_iterable((Dense(4, 4), Tanh()) for _ in range(6))
     net = random_network(list(layers), 6, 3.0)
@@ -254,3 +270,92 @@ def test_layers_without_a_fixed_point_form(tmp_path, layers, message):
     with pytest.raises(ValueError, match=message):
         bpcore.export_c(net, tmp_path / "net.c", quantize="int16", X=np.ones((2, 3)))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("radius", [5e-324, 1.2e-31, 1e-30, 1e-20])
+def test_bound_holds_for_the_smallest_ranges(radius, kind):
+    """Also where a range is less than the unit of any integer, and a weight makes it large."""
+    net = Network([Dense(2, 1)], rng=0)
+    net.parameters = [1e34, 1.0, 0.0]
+    X = np.random.default_rng(0).uniform(-1, 1, size=(100, 2))
+    X[:, 0] = radius * np.sign(X[:, 0])
+    fixed = twin(net, X, kind, {})
+    results = fixed.run(fixed.encode(X)) * fixed.output_scale
+    error = np.abs(results - net.predict(X)).max(axis=0)
+    assert (error <= fixed.error_bound).all(), (error, fixed.error_bound)
+
+
+def test_bound_holds_where_float64_rounds():
+    """Inputs that are points leave no error of integers, but the bias is a sum that cancels."""
+    net = Network([Dense(2, 1)], rng=0)
+    net.parameters = [0.1, -0.3, 0.0]
+    twin(net, np.array([[3e17, 1e17 + 16]] * 3), "int16", {})
+
+
+def test_an_error_beyond_the_bound_is_no_result(monkeypatch):
+    net = bpcore.mlp([2, 3, 1], rng=0)
+    exact = fixedpoint._outputs
+    monkeypatch.setattr(fixedpoint, "_outputs", lambda *given: exact(*given) + 1.0)
+    with pytest.raises(RuntimeError, match="a mistake in bpcore: the error of fixed point"):
+        twin(net, np.random.default_rng(0).uniform(size=(20, 2)), "int16", {})
+
+
+def test_calibration_by_chunks(monkeypatch):
+    net = bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+    X = box(net, 0)
+    whole = twin(net, X, "int16", {})
+    monkeypatch.setattr(fixedpoint, "CHUNK", 28)  # 7 rows
+    parts = twin(net, X, "int16", {})
+    assert np.allclose(whole.measured_error, parts.measured_error, rtol=1e-9)
+    assert np.allclose(whole.output_span, parts.output_span, rtol=1e-9)
+    outputs = net.predict(X)
+    np.testing.assert_allclose(parts.output_span, np.ptp(outputs, axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("workspace", ["stack", "caller"])
+def test_float_wrapper_compiles_under_any_name(tmp_path, workspace):
+    """The names of its own variables, and those of the function that it calls."""
+    net = bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+    keywords = {"quantize": "int16", "X": box(net, 0), "float_wrapper": True}
+    text = ""
+    for name in (*"abikqxyzn", "low", "limit", "offset", "scale", "input", "output", "workspace"):
+        bpcore.export_c(net, tmp_path / f"{name}.c", name=name, workspace=workspace, **keywords)
+        text += f'#include "{name}.c"\n'
+    (tmp_path / "every.c").write_text(text)
+    command = ["gcc", *C99, "-fsyntax-only", "every.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+
+
+def test_headers_are_cplusplus(exports, tmp_path):
+    if not installed("g++"):
+        pytest.skip("no g++ here")
+    _, done = exports
+    net = bpcore.mlp([3, 4, 2], hidden="tanh", rng=0)
+    wrapped = bpcore.export_c(
+        net, tmp_path / "w.c", name="w", quantize="int16", X=box(net, 0), float_wrapper=True
+    )
+    headers = [*(one.header for one in done.values()), wrapped.header]
+    text = "".join(f'#include "{header}"\n' for header in headers)
+    text += "int main() { double x[3] = W_INPUT_OFFSET, y[2]; w_float(x, y); return 0; }\n"
+    (tmp_path / "headers.cpp").write_text(text)
+    command = ["g++", "-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
+    done = subprocess.run([*command, "headers.cpp"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
+
+
+def test_sizes(tmp_path):
+    """Also the arrays that the wrapper has on its stack, and its scales."""
+    net = bpcore.mlp([100, 7, 2], hidden="relu", rng=0)
+    keywords = {"quantize": "int16", "X": box(net, 0)}
+    plain = bpcore.export_c(net, tmp_path / "net.c", **keywords)
+    assert plain.stack_bytes == 2 * (100 + 7)
+    done = bpcore.export_c(net, tmp_path / "net.c", **keywords, float_wrapper=True)
+    assert done.stack_bytes == 2 * (100 + 7) + 2 * (100 + 2)
+    assert done.constant_bytes == plain.constant_bytes + 8 * (100 + 100 + 2)
+    keywords |= {"workspace": "caller", "float_wrapper": True}
+    done = bpcore.export_c(net, tmp_path / "net.c", **keywords)
+    assert done.stack_bytes == 2 * (100 + 2)
+    with open(done.header) as file:
+        assert "204 bytes of arrays on the stack" in file.read()

@@ -46,7 +46,7 @@ GROUPS = [
     | {"plot", "plotgradients", "plotnetwork", "outputs", "measures"}
     | {"axis", "htmltext", "svg", "htmlreprs", "htmlresults", "pagestyle", "htmlreport"}
     | {"onnx", "onnxexport", "onnxforms", "onnxgraph", "onnximport", "onnxmatch"}
-    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed"}
+    | {"cexport", "cheader", "csource", "cparts", "ckernels", "cfixed", "cnames"}
     | {"fixedpoint", "fixedtable"}
     | {"estimatorparts", "estimatorfit", "estimatorfitted", "estimator"}
     | {"classifier", "regressor", "sklearn"},

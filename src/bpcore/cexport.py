@@ -17,7 +17,7 @@ import numpy as np
 from bpcore.checks import as_array, as_matrix, boolean, check_finite, choose
 from bpcore.errors import ShapeError
 from bpcore.files import open_regular, replace_file
-from bpcore.layers import check_built_in
+from bpcore.layers import Activation, check_built_in
 from bpcore.network import Network
 
 if TYPE_CHECKING:
@@ -26,24 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CExport", "export_c"]
 
 BITS = {"int16": 16, "int8": 8}
-RESERVED = """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
-    char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
-    constinit continue decltype default delete do double dynamic_cast else enum explicit export
-    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
-    nullptr operator or or_eq private protected public register reinterpret_cast requires restrict
-    return short signed sizeof static static_assert static_cast struct switch template this
-    thread_local throw true try typedef typeid typename typeof typeof_unqual union unsigned using
-    virtual void volatile wchar_t while xor xor_eq
-
-    main abort abs atof atoi bsearch calloc div exit free getenv labs malloc qsort rand realloc
-    srand system memchr memcmp memcpy memmove memset strcat strchr strcmp strcpy strlen strncmp
-    strncpy strstr printf puts putchar scanf remove rename time clock signal raise linux unix
-    acos asin atan atan2 ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax
-    fmin fmod frexp hypot ldexp log log10 log1p log2 logb lrint lround modf nan pow remainder rint
-    round sin sinh sqrt tan tanh tgamma trunc
-"""
-"""Keywords of C, up to C23, and of C++; names of the standard library and of compilers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +37,9 @@ class CExport:
     source, header : str
         The paths of the two files.
     constant_bytes : int
-        Of weights and tables; the compiled code comes on top.
+        Of weights, tables and scales; the compiled code comes on top.
     stack_bytes : int
-        Of the arrays that the function has on its stack.
+        Of the arrays that the function has on its stack, those of `float_wrapper` included.
     error_bound : ndarray of shape (n_out,) or None
         In fixed point, how far each output can be from that of the network, for any inputs in the
         calibrated ranges.
@@ -130,9 +112,10 @@ def export_c(
     TypeError
         `net` is no network.
     ValueError
-        `name` is no C identifier or is taken, `path` does not end in ``.c``, a weight is nan or
-        infinite, a scale is not above 0, a layer is of a class that is not bpcore's own; in fixed
-        point, a layer that has no such form.
+        `name` is no C identifier or is taken, `path` does not end in ``.c`` or cannot be included,
+        a weight or an activation's parameter is nan or infinite in the network's dtype, a scale is
+        not above 0, a layer is of a class that is not bpcore's own; in fixed point, a layer that
+        has no such form.
     ShapeError
         `mean`, `scale` or `X` has another width than the inputs, or `X` has no rows.
     OSError
@@ -160,12 +143,12 @@ def export_c(
     >>> bool((fixed.measured_error < fixed.error_bound).all())
     True
     """
-    from bpcore import cfixed, cheader, csource, fixedpoint  # what exporting alone needs
+    from bpcore import cfixed, cheader, cnames, csource, fixedpoint  # what exporting alone needs
 
     if not isinstance(net, Network):
         raise TypeError(f"net must be a Network, got {type(net).__name__}")
     source, header = _paths(path)
-    _check_name(name)
+    cnames.check_name(name)
     on_stack = choose(workspace, ("stack", "caller"), "workspace") == "stack"
     float_wrapper = boolean(float_wrapper, "float_wrapper")
     if quantize is not None:
@@ -175,8 +158,7 @@ def export_c(
     if float_wrapper and quantize is None:
         raise ValueError("float_wrapper needs quantize: without, the function takes floats itself")
     check_built_in(net.names, net.layers)
-    for key, array in net.parameter_arrays().items():
-        check_finite(np.atleast_2d(array), key, net.dtype)
+    _check_parameters(net)
     scaling = None if standardization is None else _standardization(standardization, net)
     layers = csource.computing(net.layers)
     fixed = None
@@ -210,18 +192,25 @@ def _paths(path: "str | os.PathLike[str]") -> tuple[str, str]:
     if extension != ".c":
         raise ValueError(f"path must end in .c, got {source!r}")
     header = f"{base}.h"
-    if not re.fullmatch(r"[^\"\\<>\n\r]+", os.path.basename(header)):
+    name = os.path.basename(header)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"path must have a file name in UTF-8, got {source!r}") from None
+    if re.search(r"[\"\\<>\n\r]|\?\?[=/'()!<>-]", name):  # the latter are trigraphs
         raise ValueError(f"path must be a name that #include can take, got {source!r}")
     return source, header
 
 
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"name must be text, got {name!r}")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(f"name must be a C identifier that starts with a letter, got {name!r}")
-    if name in RESERVED.split():
-        raise ValueError(f"name must be free in C and C++, but {name!r} is taken")
+def _check_parameters(net: Network) -> None:
+    for key, array in net.parameter_arrays().items():
+        check_finite(np.atleast_2d(array), key, net.dtype)
+    largest = float(np.finfo(net.dtype).max)
+    for index, layer in enumerate(net.layers):
+        if isinstance(layer, Activation) and abs(layer.parameter) > largest:
+            raise ValueError(
+                f"layer {index} is {layer!r}, whose parameter is beyond the range of {net.dtype}"
+            )
 
 
 def _standardization(value: Any, net: Network) -> tuple[np.ndarray, np.ndarray]:

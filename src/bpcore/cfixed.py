@@ -49,14 +49,17 @@ class _Writer:
         if self.float_wrapper:
             more = ("", "")
             if not self.on_stack:
-                more = (f", {self.real} workspace[{upper}_N_WORKSPACE]", ", workspace")
+                more = (f", {self.real} {p}_numbers[{upper}_N_WORKSPACE]", f", {p}_numbers")
             function += "\n" + fill(WRAPPER, p, TYPE=self.real, PARAMETER=more[0], ARGUMENT=more[1])
         size = sum(buffers)
-        stack = size * self.net.bits // 8 if self.on_stack else 0
+        n_stack = size if self.on_stack else 0
+        if self.float_wrapper:
+            n_stack += widths[0] + widths[-1]
+            self.constants += 8 * (2 * widths[0] + widths[-1])
         return Source(
             "\n".join([*texts, *self.tables, function]),
             self.constants,
-            stack,
+            n_stack * self.net.bits // 8,
             0 if self.on_stack else size,
         )
 
@@ -136,18 +139,29 @@ static int32_t @name@_interpolate(const int16_t *entry, int32_t z, int32_t low, 
 }
 """
 WRAPPER = """\
-void @name@_float(const double input[@NAME@_N_IN], double output[@NAME@_N_OUT]@PARAMETER@)
+static void @name@_encode(const double *x, @TYPE@ *q)
 {
-    static const double offset[] = @NAME@_INPUT_OFFSET, scale_in[] = @NAME@_INPUT_SCALE;
-    static const double scale_out[] = @NAME@_OUTPUT_SCALE;
-    @TYPE@ q[@NAME@_N_IN], y[@NAME@_N_OUT];
+    static const double offset[] = @NAME@_INPUT_OFFSET, scale[] = @NAME@_INPUT_SCALE;
     for (size_t i = 0; i < @NAME@_N_IN; i++) {
-        const double x = (input[i] - offset[i]) / scale_in[i], limit = @name@_limit[i];
-        const double nearest = x < 0 ? x - 0.5 : x + 0.5;
-        const double rounded = x >= limit ? limit : x <= -limit ? -limit : nearest;
+        const double z = (x[i] - offset[i]) / scale[i], limit = @name@_limit[i];
+        const double nearest = z < 0 ? z - 0.5 : z + 0.5;
+        const double rounded = z >= limit ? limit : z <= -limit ? -limit : nearest;
         q[i] = (@TYPE@)(rounded == rounded ? rounded : 0); /* nan is 0 */
     }
-    @name@(q, y@ARGUMENT@);
-    for (size_t i = 0; i < @NAME@_N_OUT; i++) output[i] = y[i] * scale_out[i];
+}
+
+static void @name@_decode(const @TYPE@ *q, double *y)
+{
+    static const double scale[] = @NAME@_OUTPUT_SCALE;
+    for (size_t i = 0; i < @NAME@_N_OUT; i++) y[i] = q[i] * scale[i];
+}
+
+/* Its variables have names that cannot hide the function. */
+void @name@_float(const double @name@_x[@NAME@_N_IN], double @name@_y[@NAME@_N_OUT]@PARAMETER@)
+{
+    @TYPE@ @name@_in[@NAME@_N_IN], @name@_out[@NAME@_N_OUT];
+    @name@_encode(@name@_x, @name@_in);
+    @name@(@name@_in, @name@_out@ARGUMENT@);
+    @name@_decode(@name@_out, @name@_y);
 }
 """

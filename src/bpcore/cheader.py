@@ -1,6 +1,5 @@
 """The header of exported C, and the comment at the top of both files."""
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +37,7 @@ class Texts:
     def header(self, is_scaled: bool, float_wrapper: bool) -> str:
         """Return the header."""
         upper = self.name.upper()
-        guard = "BPCORE_" + re.sub(r"\W", "_", self.header_name, flags=re.ASCII).upper()
+        guard = f"BPCORE_{self.name}_H"
         sizes = {"N_IN": self.net.n_in, "N_OUT": self.net.n_out}
         if self.written.n_workspace:
             sizes["N_WORKSPACE"] = self.written.n_workspace
@@ -113,9 +112,11 @@ class Texts:
 
     def _promise(self) -> list[str]:
         return [
-            "The same bits as Network.predict on every processor with IEEE arithmetic, unless",
-            "subnormal numbers are flushed to zero. Fast where the compiler may use fused",
-            "multiply-adds: on x86 with -mfma.",
+            "The same bits as Network.predict on every processor with IEEE arithmetic. What breaks",
+            "this is refused where the compiler tells of it. It does not tell of subnormal numbers",
+            "that are flushed to zero, nor does clang of -freciprocal-math, -fno-signed-zeros and",
+            "-funsafe-math-optimizations. Fast where the compiler may use fused multiply-adds: on",
+            "x86 with -mfma.",
         ]
 
     def _promise_of_fixed(self, fixed: "FixedNetwork") -> list[str]:

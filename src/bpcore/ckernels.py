@@ -6,6 +6,7 @@ The headers are written over vectors of any width, in a few primitives; here a v
 and the primitives are C's operators and `fma`. Comments, constants and names stay.
 """
 
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -27,6 +28,14 @@ OURS = ("fma", "fma_once")
 """What the text takes from `bpcore.cparts`: a b + c rounded once, and the same where that is needed
 even by those who would have it fast."""
 TYPES = {"vmask": "int", "ALWAYS_INLINE": "static", "bits": "uint{bits}_t"}
+COMPARISONS = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
 _WORD = re.compile(r"\b[A-Za-z_]\w*\b")
 _CODE_OR_COMMENT = re.compile(r"/\*.*?\*/|(?:(?!/\*).)+", re.S)
 _START = re.compile(
@@ -135,10 +144,20 @@ def _resolve(lines: list[str], bits: int) -> Iterator[str]:
 def _holds(condition: str, bits: int) -> bool:
     """Evaluate what the headers ask: the dtype, and compilers and levels, which are none here."""
     condition = re.sub(r"/\*.*?\*/", "", condition)
-    condition = re.sub(r"!?defined\(\w+\)", lambda m: str(m[0].startswith("!")), condition)
-    condition = condition.replace("&&", " and ").replace("||", " or ")
-    names = {"BP_REAL_BITS": bits, "WIDTH": 2, "__GNUC__": 0}
-    return bool(eval(condition, {"__builtins__": {}}, names))
+    return any(
+        all(_is_true(term.strip(), bits) for term in terms.split("&&"))
+        for terms in condition.split("||")
+    )
+
+
+def _is_true(term: str, bits: int) -> bool:
+    numbers = {"BP_REAL_BITS": bits, "WIDTH": 2, "__GNUC__": 0}
+    if re.fullmatch(r"!?defined\(\w+\)", term):
+        return term.startswith("!")
+    match = re.fullmatch(r"(\w+) *(==|!=|<=|>=|<|>) *(\d+)", term)
+    if match is None or match[1] not in numbers:
+        raise ValueError(f"bpcore.ckernels cannot evaluate #if {term} of the headers")
+    return COMPARISONS[match[2]](numbers[match[1]], int(match[3]))
 
 
 def _split(lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,18 @@ def fill(text: str, name: str, **words: Any) -> str:
 
 
 INCLUDES = """\
-#if defined(__FAST_MATH__)
+#include <float.h>
+
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \\
+    defined(__NO_SIGNED_ZEROS__) || defined(_M_FP_FAST) || \\
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
 #error "-ffast-math and the like change the results: compile this file without"
+#endif
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 /* 16: but _Float16 as itself */
+#error "wider arithmetic changes the results: on x86, compile with -msse2 -mfpmath=sse"
+#endif
+#if defined(__clang__) && __clang_major__ >= 14
+#pragma clang fp reassociate(off)
 #endif
 
 #include <math.h>

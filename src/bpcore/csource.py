@@ -32,7 +32,7 @@ def c_type(dtype: np.dtype) -> str:
 
 
 def literal(value: np.floating) -> str:
-    """Return a number as C99 that is read back to the same bits.
+    """Return a finite number as C99 that is read back to the same bits.
 
     Examples
     --------
@@ -41,6 +41,8 @@ def literal(value: np.floating) -> str:
     >>> literal(np.float64(0.1)), literal(np.float32(-3))
     ('0x1.999999999999ap-4', '-0x1.8p+1f')
     """
+    if not np.isfinite(value):
+        raise ValueError(f"C has no literal for {value}")
     mantissa, _, exponent = float(value).hex().partition("p")
     mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
     mantissa = "-0x0" if mantissa == "-0x" else "0x0" if mantissa == "0x" else mantissa

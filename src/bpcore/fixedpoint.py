@@ -8,7 +8,8 @@ What is bounded, for all inputs in a box and for each unit:
   largest |x|, and what the rounding of b takes;
 - rounding z: half a unit;
 - an activation: its Lipschitz constant times the error of z, and the error of its table, which is
-  found by trying every integer that can go in.
+  found by trying every integer that can go in;
+- the roundings of float64, in which all of this is computed.
 
 The ranges that decide the exponents are those of interval arithmetic, so nothing can overflow or
 saturate but the inputs.
@@ -36,6 +37,8 @@ from bpcore.fixedtable import (
 from bpcore.layers import Activation, Dense, Layer, Softmax
 
 DIRECT = ("relu", "leaky_relu")
+LARGEST_SUM = 2.0**53  # whole numbers up to there are exact in float64
+CHUNK = 2**18  # numbers of a layer that are computed at a time
 
 
 class Slope(NamedTuple):
@@ -72,6 +75,8 @@ class Signal:
     high: np.ndarray
     """Of the network itself, over the box."""
     error: np.ndarray
+    magnitude: np.ndarray
+    """At most, of what is rounded in float64: |x|, or the parts that x is the difference of."""
 
 
 @dataclass
@@ -100,9 +105,9 @@ class FixedNetwork:
     def run(self, q: np.ndarray) -> np.ndarray:
         """Return the integers that the C function computes."""
         q = np.clip(q, -self.limit, self.limit).astype(np.int64)
-        for layer in self.layers:
-            z = rescale(q @ layer.weight.T.astype(np.int64) + layer.bias, layer.shift)
-            q = _activate(layer, z)
+        for layer in self.layers:  # float64 multiplies fast, and exactly below LARGEST_SUM
+            z = q.astype(np.float64) @ layer.weight.T.astype(np.float64) + layer.bias
+            q = _activate(layer, rescale(z.astype(np.int64), layer.shift))
         return q
 
 
@@ -128,41 +133,46 @@ def quantize(
     ------
     ValueError
         A layer that has no fixed-point form, or parameters too far apart in size.
+    RuntimeError
+        The error on X is beyond the bound: a mistake in bpcore.
 
     Returns
     -------
     FixedNetwork
     """
     pairs, ends_in_logits = _pairs(layers)
-    offset, exponent, limit = _calibrate(X, bits)
-    radius = limit * np.exp2(exponent)
-    signal = Signal(exponent, limit, -radius, radius, np.where(limit > 0, np.exp2(exponent) / 2, 0))
+    offset, limit, signal = _calibrate(X, bits)
+    scale = np.exp2(signal.exponent)
     fixed = []
     for number, (dense, activation) in enumerate(pairs):
         weight = dense.weight.astype(np.float64)
         bias = dense.bias.astype(np.float64) if dense.has_bias else np.zeros(dense.n_out)
         if number == 0:
             if standardization is not None:
-                mean, scale = (a.astype(np.float64) for a in standardization)
-                bias = bias - (mean / scale) @ weight
-                weight = weight / scale[:, None]
+                mean, divisor = (a.astype(np.float64) for a in standardization)
+                bias = bias - (mean / divisor) @ weight
+                weight = weight / divisor[:, None]
+                signal.magnitude += np.abs(mean)
             bias = bias + offset @ weight
         layer, signal = _Quantizer(dense, activation, weight, bias, signal, bits).result()
         fixed.append(layer)
-    exact = _outputs(pairs, X, standardization)
     net = FixedNetwork(
         bits,
         offset,
-        np.exp2(exponent),
+        scale,
         limit.astype(np.int64),
         fixed,
         np.exp2(signal.exponent),
         signal.error * SLACK,
         ends_in_logits,
-        np.zeros(0),
-        np.ptp(exact, axis=0),
+        *[np.zeros(len(signal.error))] * 2,
     )
-    net.measured_error = np.abs(net.run(net.encode(X)) * net.output_scale - exact).max(axis=0)
+    _measure(net, pairs, X, standardization)
+    if (net.measured_error > net.error_bound).any():
+        raise RuntimeError(
+            f"a mistake in bpcore: the error of fixed point on X is {net.measured_error}, which is "
+            f"beyond its bound, {net.error_bound}"
+        )
     return net
 
 
@@ -189,6 +199,24 @@ def _pairs(layers: list[Layer]) -> tuple[list[tuple[Dense, Activation | None]], 
     return pairs, ends_in_logits
 
 
+def _measure(
+    net: FixedNetwork,
+    pairs: list[tuple[Dense, Activation | None]],
+    X: np.ndarray,
+    standardization: tuple[np.ndarray, np.ndarray] | None,
+) -> None:
+    """Set the errors on X and the spans of the outputs, going by chunks of rows."""
+    low, high = np.inf, -np.inf
+    size = max(1, CHUNK // max(max(dense.n_in, dense.n_out) for dense, _ in pairs))
+    for start in range(0, len(X), size):
+        rows = X[start : start + size]
+        exact = _outputs(pairs, rows, standardization)
+        error = np.abs(net.run(net.encode(rows)) * net.output_scale - exact).max(axis=0)
+        net.measured_error = np.maximum(net.measured_error, error)
+        low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
+    net.output_span = high - low
+
+
 def _outputs(
     pairs: list[tuple[Dense, Activation | None]],
     X: np.ndarray,
@@ -204,15 +232,20 @@ def _outputs(
     return x
 
 
-def _calibrate(X: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets, exponents and the largest integers of the inputs."""
+def _calibrate(X: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, Signal]:
+    """Offsets and the largest integers of the inputs, and what is known of input - offset."""
     low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
     radius, middle = high / 2 - low / 2, low / 2 + high / 2
-    exponent = exponent_for(radius, LARGEST[bits] - 1.0)
+    exponent = np.where(high > low, exponent_for(radius, LARGEST[bits] - 1.0), 0.0)
     scale = np.exp2(exponent)
-    offset = np.where(radius > 0, away(middle / scale) * scale, middle)
+    offset = np.where(high > low, away(middle / scale) * scale, middle)
     limit = np.maximum(away((high - offset) / scale), away((offset - low) / scale))
-    return offset, np.where(radius > 0, exponent, 0.0), np.where(radius > 0, limit, 0.0)
+    exponent = np.where(limit > 0, exponent, 0.0)
+    # A range of less than half the smallest unit is no integer but 0; all of it is error then.
+    low, high = np.minimum(low - offset, -limit * scale), np.maximum(high - offset, limit * scale)
+    error = np.where(limit > 0, scale / 2, np.maximum(high, -low))
+    magnitude = np.abs(offset) + np.maximum(high, -low)
+    return offset, limit, Signal(exponent, limit, low, high, error, magnitude)
 
 
 class _Quantizer:
@@ -246,6 +279,8 @@ class _Quantizer:
         lost = np.abs(self.scaled - self.weight_q * unit)
         self.error = self.x.error @ np.abs(self.weight) + self.x.largest @ lost
         self.error = (self.error + np.abs(self.bias - self.bias_q * unit)) * SLACK
+        terms = self.x.magnitude @ np.abs(self.weight) + np.abs(self.bias)
+        self.error += (len(self.weight) + 8) * 2 * np.finfo(np.float64).eps * terms
 
     def result(self) -> tuple[FixedLayer, Signal]:
         kernel = None if self.activation is None else self.activation.kernel
@@ -255,7 +290,7 @@ class _Quantizer:
 
     def _layer(self, shift: np.ndarray, exponent: np.ndarray, **more: object) -> FixedLayer:
         sums = self.x.largest @ np.abs(self.weight_q) + np.abs(self.bias_q)
-        if max(sums.max(), 0) >= 2.0**62 or np.abs(shift).max() > 62:
+        if sums.max() >= LARGEST_SUM or np.abs(shift).max() > 62:
             raise ValueError(f"the numbers of {self.dense!r} are too far apart for fixed point")
         return FixedLayer(
             self.dense,
@@ -288,7 +323,8 @@ class _Quantizer:
             left = slope * error + inexact * (below + rounding) + np.exp2(exponent) / 2
             error = np.maximum(error, left)
         largest = np.minimum(np.floor(reach / np.exp2(exponent)) + 2, LARGEST[self.bits])
-        return self._layer(shift, exponent, **more), Signal(exponent, largest, low, high, error)
+        signal = Signal(exponent, largest, low, high, error, np.maximum(np.abs(low), np.abs(high)))
+        return self._layer(shift, exponent, **more), signal
 
     def _by_table(self, kind: Kind) -> tuple[FixedLayer, Signal]:
         assert self.activation is not None
@@ -296,6 +332,14 @@ class _Quantizer:
         f, slope = copy.copy(self.activation).forward, kind.slope
         if self.activation.kernel == "elu":
             slope = max(1.0, self.activation.parameter)
+        if self.activation.kernel == "exp":
+            if high > kind.domain:
+                raise ValueError(
+                    f"{self.activation!r} has a fixed-point form for inputs up to {kind.domain}, "
+                    f"but those after {self.dense!r} may reach {high:.4g} for inputs in the "
+                    f"ranges of X"
+                )
+            slope = float(np.exp(high))
         values = np.sort([f(self.z_low), f(self.z_high)], axis=0)
         if kind.lowest < 0:
             values[0] = np.where(self.z_low < 0, kind.lowest, values[0])
@@ -307,7 +351,8 @@ class _Quantizer:
         error = slope * (self.error + np.where(shift > 0, 2.0**z_exponent / 2, 0)) + wrong
         exponent = np.full(self.bias.shape, out)
         largest = np.floor((np.abs(values).max(axis=0) + error) / 2.0**out) + 1
-        signal = Signal(exponent, np.minimum(largest, LARGEST[self.bits]), *values, error)
+        largest = np.minimum(largest, LARGEST[self.bits])
+        signal = Signal(exponent, largest, *values, error, np.abs(values).max(axis=0))
         return self._layer(shift, exponent, table=made.table), signal
 
 

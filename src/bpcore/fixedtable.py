@@ -16,7 +16,7 @@ class Kind(NamedTuple):
     """What tables of an activation need to know about it."""
 
     slope: float
-    """The largest |f'|."""
+    """The largest |f'|, where no parameter and no range decides it."""
     lowest: float = np.inf
     """The least value, where the function turns; else it is monotone."""
     rectified: bool = False
@@ -29,6 +29,7 @@ KINDS = {
     "sigmoid": Kind(0.25),
     "tanh": Kind(1.0, domain=8.0),
     "elu": Kind(1.0, rectified=True),
+    "exp": Kind(1.0),
     "softplus": Kind(1.0, rectified=True),
     "gelu": Kind(1.1290, -0.1701, True),
     "gelu_tanh": Kind(1.1291, -0.1701, True),
