@@ -248,6 +248,22 @@ def test_exp_of_much_has_no_fixed_point_form(tmp_path):
     assert done.error_bound[0] < 0.01 * np.exp(15)
 
 
+@pytest.mark.parametrize("low", [-1e2, -1e4, -1e7, -1e12])
+@pytest.mark.parametrize("kind", TYPES)
+def test_exp_of_what_is_far_below_0(low, kind):
+    net = Network([Dense(1, 2), activation("exp")], rng=0)
+    net.parameters = [low, 1.0, low, low / 2]
+    X = np.linspace(0, 1, 101).reshape(-1, 1)
+    if low < -(2.0**28):
+        with pytest.raises(ValueError, match=r"Dense\(1, 2\) are too far apart"):
+            twin(net, X, kind, {})
+        return
+    fixed = twin(net, X, kind, {})
+    results = fixed.run(fixed.encode(X)) * fixed.output_scale
+    assert (np.abs(results - net.predict(X)).max(axis=0) <= fixed.error_bound).all()
+    assert np.isfinite(fixed.error_bound).all()
+
+
 def test_a_useless_bound_is_said(tmp_path):
     layers = itertools.chain.from_iterable((Dense(4, 4), Tanh()) for _ in range(6))
     net = random_network(list(layers), 6, 3.0)

@@ -339,6 +339,8 @@ class _Quantizer:
                     f"but those after {self.dense!r} may reach {high:.4g} for inputs in the "
                     f"ranges of X"
                 )
+            if low < -ROOM / 4:  # the unit of z would be larger than 1
+                raise ValueError(f"the numbers of {self.dense!r} are too far apart for fixed point")
             slope = float(np.exp(high))
         values = np.sort([f(self.z_low), f(self.z_high)], axis=0)
         if kind.lowest < 0:

@@ -87,7 +87,7 @@ class Tabulated:
         self.first = float(np.floor(start / 2.0**self.step))
         self.z_exponent = self.step - self.fraction_bits
         nodes = (self.first + np.minimum(np.arange(self.n + 2), self.n)) * 2.0**self.step
-        self.values = self._target(nodes)
+        self.values = self._target(np.minimum(nodes, kind.domain))  # exp has no more than that
         reach = np.abs(self.values if not kind.rectified else f(np.array([low, high, 0.0])))
         self.exponent = float(exponent_for(reach.max(), LARGEST[bits] - 2.0))
         self.table = self._make()
