@@ -577,3 +577,13 @@ def test_a_wide_network_is_looked_at_on_few_rows(rng):
     look = watch.Watch(net, (X, X[:, :2], None, None), 100)
     assert look.n_rows == 2**22 // 2**17
     assert watch.Watch(net, (X, X[:, :2], None, None), 1).n_rows == 7
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_that_gives_nan_is_not_healthy(value):
+    net = bpcore.mlp([2, 3, 1], hidden="tanh", rng=0)
+    net.layers[2].weight[0] = value
+    report = net.health(np.random.default_rng(0).normal(size=(20, 2)), np.ones(20))
+    assert not report.ok
+    (finding,) = report.findings
+    assert finding.text.startswith("layer 2 (Dense) gives nan or infinities for 20 of 20 rows")

@@ -295,6 +295,16 @@ def test_curves_of_nothing_say_so():
     assert "no finite values" not in labels_of(svg.curves({"loss": np.array([np.nan, 1.0])}, "t"))
 
 
+def test_points_and_bars_of_nothing_say_so():
+    nan = np.full(3, np.nan)
+    for drawing in (
+        svg.scatter(nan, np.ones(3), "t", x_label="x", y_label="y"),
+        svg.histogram(nan, "t", x_label="x"),
+    ):
+        assert "no finite values" in labels_of(drawing)
+        assert not Page(drawing).attributes("rect") and not Page(drawing).attributes("circle")
+
+
 def test_curves_go_where_the_values_are():
     text = svg.curves({"loss": np.array([4.0, 1.0, 2.0])}, "losses")
     path = next(d for d in re.findall(r'<path d="([^"]*)"[^>]*style', text) if "L" in d)

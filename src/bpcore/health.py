@@ -74,7 +74,8 @@ def report(net: "Network", rows: Rows) -> HealthReport:
             )
     inputs = InputHealth(rows.X)
     ratio = NAN if rows.y is None else loss_ratio(net, values, rows)
-    findings = [*judge_inputs(inputs), *judge_units(net, values, rows, inputs)]
+    findings = [*judge_inputs(inputs), *judge_finite(net, values)]
+    findings += judge_units(net, values, rows, inputs)
     findings = findings or judge_likeness(net, values, rows, inputs)
     return HealthReport(layers, inputs, len(rows.X), ratio, findings)
 
@@ -94,6 +95,19 @@ def judge_inputs(inputs: InputHealth) -> list[Finding]:
         "divide by its standard deviation, those of the training rows"
     )
     return [Finding(UnscaledInputWarning, text)]
+
+
+def judge_finite(net: "Network", values: list[np.ndarray]) -> list[Finding]:
+    """Say which layer is the first to give nan or infinities."""
+    for name, layer, y in zip(net.names, net.layers, values[1:], strict=True):
+        if n := int((~np.isfinite(y).all(axis=1)).sum()):
+            text = (
+                f"layer {name} ({type(layer).__name__}) gives nan or infinities for {n} of "
+                f"{len(y)} row{'s' * (len(y) != 1)}, so nothing can be learnt from them. Start "
+                "again with a new network, a smaller learning_rate and standardised inputs"
+            )
+            return [Finding(StalledWarning, text)]
+    return []
 
 
 def judge_units(

@@ -199,7 +199,7 @@ def _looked_at(net: "Network", report: "GradientReport") -> Markup:
             "along random directions, three in each array: an error in any entry shows that is "
             "above about 1e-4 of the norm of its array's gradient"
         )
-    elif looked < size:
+    elif 0 < looked < size:
         what = f"for {looked:,} of the {size:,} parameters, drawn at random"
     else:
         what = f"for each of the {size:,} parameters"

@@ -29,7 +29,7 @@ padding:.5rem .75rem}
 .bpcore th,.bpcore td{border-color:var(--line);overflow-wrap:break-word}
 .bpcore caption{font-weight:400;color:var(--soft)}
 .bpcore .good{color:var(--good)}.bpcore .bad{color:var(--bad)}
-.confusion{border-spacing:0}
+.confusion{border-spacing:0;min-width:min(100%,18rem)}
 .bpcore .confusion td{min-width:3rem;--share:0%}
 .confusion .hit{background:color-mix(in srgb,var(--hit) calc(var(--share)*.45),transparent)}
 .confusion .miss{background:color-mix(in srgb,var(--miss) calc(var(--share)*.6 + 14%),transparent)}

@@ -81,10 +81,7 @@ def curves(
     x = Scale(*ends, left_of(y), _WIDTH - _RIGHT, whole=True)
     parts = frame(x, y, "epoch", y_label)
     if not len(finite):
-        middle = (x.start + x.end) / 2
-        parts.append(
-            f'<text x="{middle}" y="{_HEIGHT / 2}" text-anchor="middle">no finite values</text>'
-        )
+        parts.append(_nothing_finite(x))
     if mark is not None:
         parts.append(
             f'<path d="M{x(mark):.1f} {_TOP}V{_HEIGHT - _BOTTOM}" stroke="currentColor" '
@@ -95,6 +92,11 @@ def curves(
     lower = _LINE if y.ticks().offset else 0  # where the label needs the width of the legend
     parts = [f'<g transform="translate(0 {lower})">', *parts, "</g>", *_legend([*lines], mark)]
     return drawing(_WIDTH, _HEIGHT + lower, title, parts)
+
+
+def _nothing_finite(x: Scale) -> str:
+    middle = (x.start + x.end) / 2
+    return f'<text x="{middle}" y="{_HEIGHT / 2}" text-anchor="middle">no finite values</text>'
 
 
 def _curve(values: np.ndarray, x: Scale, y: Scale, k: int, width: float = 2) -> str:
@@ -169,6 +171,8 @@ def scatter(
         f'<path d="M{x.start} {y.start}L{x.end} {y.end}" stroke="currentColor" '
         'stroke-opacity=".6" stroke-dasharray="5 4" fill="none"/>'
     )
+    if not len(rows):
+        parts.append(_nothing_finite(x))
     parts.append(f'<g style="fill:{colour(0)}" fill-opacity=".6">')
     for here, there in zip(x(x_values[rows]), y(y_values[rows]), strict=True):
         parts.append(f'<circle cx="{here:.1f}" cy="{there:.1f}" r="3"/>')
@@ -179,13 +183,14 @@ def scatter(
 def histogram(values: np.ndarray, title: str, *, x_label: str) -> Markup:
     """Draw how often values occur, with a line at 0."""
     values = values[np.isfinite(values)]
-    values = values if len(values) else np.zeros(1)
-    peak = float(np.abs(values).max()) or 1.0
+    peak = float(np.abs(values).max(initial=0)) or 1.0
     n_bins = int(min(31, max(5, 2 * round(len(values) ** (1 / 3)) + 1)))
     counts, edges = np.histogram(values / peak, bins=n_bins, range=(-1, 1))
     y = Scale(0, max(5.0, float(counts.max())), _HEIGHT - _BOTTOM, _TOP)
     x = Scale(-peak, peak, left_of(y), _WIDTH - _RIGHT)
     parts = frame(x, y, x_label, "rows")
+    if not len(values):
+        parts.append(_nothing_finite(x))
     places = x(edges * peak)
     for k, count in enumerate(counts):
         if count:
