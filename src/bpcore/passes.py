@@ -142,7 +142,7 @@ class Passes:
         """
         X = self._inputs(X)
         shape = (X.shape[0], self.n_out, self.n_in)
-        check_memory(math.prod(shape) * self.dtype.itemsize, f"a Jacobian of shape {shape}")
+        check_memory(math.prod(shape) * self.dtype.itemsize, "the Jacobian of so many rows")
         jacobian = np.empty(shape, self.dtype)
         self._plan.input_jacobian(self._parameters, X, jacobian)
         return jacobian
