@@ -29,7 +29,11 @@ NOT_RUN = ["golden", "mutations", "benchmarks", "readme", "registry", "environme
 FIRST = ["optimizers_numeric", "functions", "activations", "losses", "network_numeric"]
 FIRST += ["training_numeric", "regressions", "layers_api", "network_api", "gradcheck"]
 # Tests that are sooner run than those in C.
-NEAREST = {"kernels/optimizers.h": ["tests/test_optimizers_numeric.py"]}
+NEAREST = {
+    "kernels/curvature.h": ["tests/test_least_squares.py"],
+    "kernels/jacobian.h": ["tests/test_jacobian.py"],
+    "kernels/optimizers.h": ["tests/test_optimizers_numeric.py"],
+}
 KERNELS = {"variant_32": "float32", "variant_64": "float64"}
 
 
