@@ -90,7 +90,7 @@ def test_no_rows_and_bad_ones():
         net.input_jacobian(np.ones((2, 4)))
     with pytest.raises(bpcore.DTypeError, match="X"):
         net.input_jacobian(np.ones((2, 3), complex))
-    with pytest.raises(MemoryError, match="the Jacobian of so many rows needs 54,043,195,528,445,952 bytes"):
+    with pytest.raises(MemoryError, match="the Jacobian of so many rows needs 54,043,195"):
         net.input_jacobian(np.broadcast_to(1.0, (2**50, 3)))
 
 
