@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from command_line import assert_one_line, command
 
 import bpcore
 from bpcore.tablefiles import iris_path
-
-pandas = pytest.importorskip("pandas")
 
 
 def write_quantity(n_rows=300):

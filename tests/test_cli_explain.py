@@ -15,8 +15,6 @@ import bpcore
 from bpcore.cli import main
 from bpcore.tablefiles import iris_path, read_table
 
-pytest.importorskip("pandas")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -6,13 +6,12 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from command_line import assert_one_line
 
 import bpcore
 from bpcore.tablefiles import iris_path
-
-pandas = pytest.importorskip("pandas")
 
 TASKS = {
     "classes": ["iris"],
@@ -49,8 +48,8 @@ def expected(run, sidecar):
 
 @pytest.mark.parametrize("options", TASKS.values(), ids=TASKS)
 def test_onnx(run, options):
-    pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
+    import onnxruntime
+
     data = train(run, options)
     code, out, err = run("export", "onnx", "m")
     assert (code, err) == (0, "")

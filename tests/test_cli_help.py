@@ -10,14 +10,13 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from command_line import command
 
 import bpcore
 from bpcore.cli import COMMANDS, EPILOG, main
 from bpcore.tablefiles import iris_path
-
-pandas = pytest.importorskip("pandas")
 
 PAGES = {"": EPILOG} | {name: import_module(f"bpcore.commands.{name}").EPILOG for name in COMMANDS}
 DOCUMENT = Path(__file__).parents[1] / "docs/command.md"
@@ -122,8 +121,6 @@ def test_example(trained, tmp_path, monkeypatch, capsys, name, line):
     monkeypatch.chdir(tmp_path / "here")
     words = shlex.split(line, comments=True)
     if words[0] == "bpcore" and not {"|", "<"} & set(words):
-        if words[1] == "export" and words[2] == "onnx":
-            pytest.importorskip("onnx")
         if words[1] == "bench":
             words += [] if "--seconds" in words else ["--seconds", "0.2"]
             words = ["0.2" if word == "2" else word for word in words]

@@ -7,13 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 from command_line import assert_one_line, command
 
 import bpcore
 from bpcore.tablefiles import iris_path
-
-pandas = pytest.importorskip("pandas")
 
 
 def stop_at(monkeypatch, epoch):
@@ -163,7 +162,8 @@ def test_a_stopped_training_as_json(run, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals differ")
 def test_ctrl_c_in_training(tmp_path):
     # what a shell runs in the background ignores the signal otherwise
-    termios = pytest.importorskip("termios")
+    import termios
+
     attend = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     terminal, end = os.openpty()
     termios.tcsetwinsize(terminal, (24, 80))  # in none a progress bar has no room

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from command_line import assert_one_line, command
 
 import bpcore
 from bpcore.cli import main
 from bpcore.tablefiles import iris_path
-
-pandas = pytest.importorskip("pandas")
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +112,6 @@ def test_undefined_scores_are_null(run):
 
 @pytest.mark.parametrize("what", ["csv", "tsv", "parquet", "npy", "npz"])
 def test_predict_writes_every_format(run, model, what):
-    if what == "parquet":
-        pytest.importorskip("pyarrow")
     for name in ("iris", "width"):
         answers = strict(run("predict", model / name, "iris", "--json")[1])
         code, out, err = run("predict", model / name, "iris", "--out", f"p.{what}")
@@ -146,7 +143,6 @@ def test_predict_reads_every_format(run, model):
     assert run("predict", model / "iris", "new.csv.gz") == expected
     shutil.copy("new.tsv", "new.dat")
     assert run("predict", model / "iris", "new.dat", "--format", "tsv") == expected
-    pytest.importorskip("pyarrow")
     table.to_parquet("new.parquet")
     assert run("predict", model / "iris", "new.parquet") == expected
 

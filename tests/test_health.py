@@ -51,7 +51,8 @@ def logarithms(seed, n):
 
 
 def digits(dtype="float64"):
-    datasets = pytest.importorskip("sklearn.datasets")
+    from sklearn import datasets
+
     X, y = datasets.load_digits(return_X_y=True)
     return (X / 16).astype(dtype), y
 
@@ -534,7 +535,6 @@ def test_report():
 
 
 def test_report_as_a_frame():
-    pytest.importorskip("pandas")
     frame = bpcore.mlp([2, 3, 1], rng=0).health(np.eye(2), [0.0, 1.0]).to_frame()
     assert list(frame["layer"]) == ["0", "1", "2"]
     assert list(frame["units"]) == [3, 3, 1]

@@ -12,8 +12,6 @@ import bpcore
 from bpcore import plotnetwork
 from bpcore.curves import thin
 
-matplotlib = pytest.importorskip("matplotlib")
-
 
 @pytest.fixture
 def pyplot(monkeypatch):

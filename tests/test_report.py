@@ -8,8 +8,11 @@ import shutil
 import subprocess
 
 import numpy as np
+import pandas
 import pytest
+from matplotlib.image import imread
 from pages import Page
+from sklearn import metrics
 
 import bpcore
 from bpcore import svg
@@ -17,9 +20,6 @@ from bpcore.cli import main
 from bpcore.htmlreport import report_html, save_report
 from bpcore.measures import ClassMeasures, quantity_measures
 from bpcore.pagestyle import PAGE_STYLE
-
-pandas = pytest.importorskip("pandas")
-metrics = pytest.importorskip("sklearn.metrics")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CLASSES = ('<no> & "never"', "yes")
@@ -382,7 +382,7 @@ def test_pages_in_a_browser(tables, train, tmp_path, monkeypatch):
     picture = tmp_path / "page.png"
     browse("--window-size=400,1200", "--blink-settings=preferredColorScheme=0",
            f"--screenshot={picture}", runs[2].report.as_uri(), folder=tmp_path)  # fmt: skip
-    image = pytest.importorskip("matplotlib.image").imread(picture)
+    image = imread(picture)
     assert image.shape[:2] == (1200, 400)
     pixels = (255 * image[..., :3]).round().astype(int)
     colours, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)

@@ -134,7 +134,8 @@ def test_random_state_decides_all():
 
 
 def test_feature_names():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(X, columns=["a", "b", "c"])
     model = MLPRegressor(**QUICK).fit(frame, Y)
     assert model.feature_names_in_.tolist() == ["a", "b", "c"]

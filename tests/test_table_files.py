@@ -7,13 +7,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from bpcore.encoding import TableEncoder
 from bpcore.tablefiles import FORMATS, format_of, frame_bytes, iris_path, read_table
 from bpcore.tables import InputError
-
-pandas = pytest.importorskip("pandas")
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +63,6 @@ SAME = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_the_same_table_in_every_format(name):
-    if name.endswith((".parquet", ".pq")):
-        pytest.importorskip("pyarrow")
     Path(name).write_bytes(SAME[name]())
     table = read_table(name, ("t", "code"))
     encoder = TableEncoder.plan(table, "t", categorical=("code",))
@@ -98,7 +95,6 @@ def test_a_missing_value_is_found_by_its_row():
     Path("a.npy").write_bytes(npy(X))
     with pytest.raises(InputError, match=r"a\.npy, row index 2, column 'x1': no value$"):
         read_table("a.npy").numbers("x1")
-    pytest.importorskip("pyarrow")
     table = frame().assign(n=[1, None] + [3] * 6, color=["red", None] + ["red"] * 6)
     table.to_parquet("a.parquet")
     with pytest.raises(InputError, match=r"a\.parquet, row index 1, column 'n': no value$"):
@@ -171,8 +167,6 @@ CASES = [(name, *row, case) for name, rows in REFUSED.items() for case, row in r
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("name", "content", "message", "case"), CASES, ids=lambda v: str(v)[:20])
 def test_refused(name, content, message, case):
-    if name == "a.parquet":
-        pytest.importorskip("pyarrow")
     if content is None:
         pandas.DataFrame({"1": [1], "x": [2]}).set_index(pandas.Index([3], name="1")).to_parquet(
             name
@@ -218,7 +212,6 @@ def test_pyarrow_missing(monkeypatch):
 
 
 def test_iris_in_parquet_is_iris():
-    pytest.importorskip("pyarrow")
     pandas.read_csv(iris_path()).to_parquet("iris.parquet")
     text, binary = read_table(iris_path(), ("species",)), read_table("iris.parquet", ("species",))
     assert text.columns == binary.columns

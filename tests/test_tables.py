@@ -9,8 +9,6 @@ from bpcore.encoding import TableEncoder, split_rows
 from bpcore.tablefiles import iris_path, read_table
 from bpcore.tables import InputError
 
-pytest.importorskip("pandas")
-
 HEADER = "x,y,t\n"
 ROWS = "".join(f"{i % 7},{i * i % 5},{'ab'[i % 2]}\n" for i in range(20))  # lines 2 to 21
 GOOD = HEADER + ROWS
@@ -343,7 +341,8 @@ def test_iris_is_fishers():
 
 
 def test_pipe(write, tmp_path):
-    os = pytest.importorskip("os")
+    import os
+
     if not hasattr(os, "mkfifo"):
         pytest.skip("no FIFOs here")
     import threading
