@@ -14,6 +14,11 @@ typedef struct curvature {
     int is_first;            /* of the blocks: sums are stored, not added */
 } curvature;
 
+static void take_roots(real *weights, int64_t n)
+{
+    for (int64_t r = 0; r < n; r++) weights[r] = (real)sqrt((double)weights[r]);
+}
+
 /* ---- Rows ---------------------------------------------------------------------------------------------------------------- */
 
 /* The gradient of one dense layer for row r alone, x^T dy. */
@@ -80,8 +85,10 @@ static bp_status curvature_rows(const curvature *c, int64_t first, int64_t n)
     const bp_status status = read_targets(w->target, plan->target_stride, &c->data->target, order, first, n, plan->n_out);
     if (status != BP_OK) return status;
     real *roots = c->data->weight.data ? w->weight : NULL, *errors = w->target;
-    if (roots) read_rows(roots, 1, &c->data->weight, order, first, n);
-    for (int64_t r = 0; roots && r < n; r++) roots[r] = (real)sqrt((double)roots[r]);
+    if (roots) {
+        read_rows(roots, 1, &c->data->weight, order, first, n);
+        take_roots(roots, n);
+    }
     const real *y = forward_block(c->pass, x, stride, n, plan->n_layers);
     for (int64_t r = 0; r < n; r++)
         for (int64_t j = 0; j < plan->n_out; j++) {
@@ -143,7 +150,7 @@ static bp_status curvature_columns(const curvature *all, int64_t first, int64_t 
     if (status != BP_OK) return status;
     const int64_t n_out = c.pass->plan->n_out;
     real *roots = data->weight.data ? c.weight : NULL;
-    for (int64_t r = 0; roots && r < n; r++) roots[r] = (real)sqrt((double)roots[r]);
+    if (roots) take_roots(roots, n);
     forward_columns(&c);
     const real *y = input_columns(&c, c.pass->plan->loss_layers);
     for (int64_t k = 0; k < n_out; k++) {

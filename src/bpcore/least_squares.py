@@ -178,8 +178,8 @@ class LeastSquaresFit:
         self.data = _in_float64(data)
         self.validation = None if validation is None else _in_float64(validation)
         self.first_damping = first_damping
-        self.scale, self.curvature = _loss_scale(net, self.data), net.l2 * _weights_of(net)
-        self.penalised = net.l2 > 0
+        self.scale = _loss_scale(net, self.data)
+        self.penalty = net.l2 * _weights_of(net) if net.l2 else None  # its curvature
         here = (parameters.astype(np.float64), gradients.astype(np.float64))
         self.now = Stand(*here, math.nan, float(self.slot[0]), n_steps)
         n, size = self.data[0].shape[0], parameters.size
@@ -303,9 +303,9 @@ class LeastSquaresFit:
         self.plan.gauss_newton(parameters, *self.data, matrix, gradient, self.jacobian)
         matrix *= 2 * self.scale
         gradient *= 2 * self.scale
-        if self.penalised:
-            matrix.flat[:: parameters.size + 1] += self.curvature
-            gradient += self.curvature * parameters
+        if self.penalty is not None:
+            matrix.flat[:: parameters.size + 1] += self.penalty
+            gradient += self.penalty * parameters
         self._checked(float(gradient @ gradient) + float(matrix.trace()))
         return matrix, gradient
 
