@@ -121,10 +121,7 @@ class Run:
                 last = self.fit.epoch if stopped else epochs
                 if print_every:
                     printed = self.print_lines(printed, last, print_every, bar)
-                epoch = self.fit.epoch
-                bar.show(
-                    epoch * self.n_batches + self.fit.batch, self.logs(epoch - 1) if epoch else {}
-                )
+                bar.show(self.fit.epoch * self.n_batches + self.fit.batch, self.last_logs)
             if self.ended:
                 bar.stop()
         finally:
@@ -228,6 +225,10 @@ class Run:
         return logs | {
             name: values[epoch] for name, values in self.extra.items() if epoch < len(values)
         }
+
+    def last_logs(self) -> dict[str, Any]:
+        """Return the figures of the last epoch that is done, if there is one."""
+        return self.logs(self.fit.epoch - 1) if self.fit.epoch else {}
 
     def end_epoch(self, watchers: list[Any]) -> bool:
         """Call the callbacks that have not heard of this epoch; say whether one wants to stop."""

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bpcore.checks import boolean
@@ -31,10 +31,11 @@ class Progress:
         if self._tqdm is not None:
             self._bar = self._tqdm(total=n_batches, unit="batch", unit_scale=True)
 
-    def show(self, batches: int, logs: Mapping[str, float]) -> None:
+    def show(self, batches: int, logs: Callable[[], Mapping[str, float]]) -> None:
         """Say how many batches are done, and the figures of the last epoch, if there is one."""
         if self._bar is not None:
-            figures = {name: f"{logs[name]:.4g}" for name in LOSSES if name in logs}
+            last = logs()
+            figures = {name: f"{last[name]:.4g}" for name in LOSSES if name in last}
             self._bar.set_postfix(figures, refresh=False)
             self._bar.update(batches - self._bar.n)
 

@@ -200,7 +200,8 @@ def fit(
     }
     if earlier is not None:
         earlier.check(settings)
-    check_fit(watchers, net, settings["n_validation"] is not None)
+    if watchers:
+        check_fit(watchers, net, settings["n_validation"] is not None)
     rates = _rates(net, optimizer, epochs, earlier)
     bar = Progress(progress)
     if epochs == 0:
